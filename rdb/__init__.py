@@ -1,0 +1,1 @@
+"""RDB files: reading, writing, checking. Knows nothing of kvrepl."""
