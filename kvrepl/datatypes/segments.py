@@ -1,0 +1,275 @@
+"""A dict for very many entries: small dicts, chosen by hash, that split one at a time.
+
+What one big dict cannot do, and sets, hashes and sorted sets need:
+
+* grow without a stall. A dict of millions of entries moves them all when it grows (a quarter of
+  a second at five million); here one segment of some 64 entries is split at a time.
+* a random entry in O(1): a random segment, then a random slot of it, rejected where empty.
+* SCAN without state. A cursor names the hash residues that were returned, so entries that are
+  present throughout are returned however the table grows and shrinks in between.
+
+Linear hashing. With n segments and 2**L <= n < 2**(L+1), an entry of hash h lives in segment
+`h & (2**(L+1) - 1)` where there is one, else in segment `h & (2**L - 1)`. Growing splits segment
+n - 2**L into itself and segment n; shrinking puts the last segment back into that one.
+
+    low  = 2**L - 1         high = 2**(L+1) - 1         low < n <= high
+
+The segments are dicts and not sets, for a small dict takes less memory than a small set (37
+against 60 bytes an entry on average) and keeps the order of insertion.
+
+The cursor counts with its bits reversed, as in Redis: after it, the residues modulo any later
+power of two that were visited are exactly the ones that count below it. See `scan`.
+
+Source: the guarantee is that of dictScan in Redis 7.0's dict.c; the table is Litwin's (1980).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
+
+if TYPE_CHECKING:
+    from random import Random
+
+V = TypeVar("V")
+T = TypeVar("T")
+
+SEGMENT_FROM: Final = 512
+"""Collections up to this many entries are better as one plain dict."""
+SPLIT_LOAD: Final = 64
+"""Mean entries a segment above which one segment is split."""
+MERGE_LOAD: Final = 16
+"""Mean entries a segment below which one segment is merged away."""
+ROOM: Final = 192
+"""Slots that a random pick supposes in a segment: more than chance ever puts into one.
+
+Segments not yet split hold up to 128 entries on average; 192 is more than five standard
+deviations away, and a fuller one is still picked from (`random_key`)."""
+
+
+class SegmentedDict(Generic[V]):
+    """A mapping from bytes with the part of dict's interface that the collections use.
+
+    Entries must not be added or removed while an iterator is in use.
+
+    Args:
+        entries: what it holds at first.
+
+    Cost: O(1) a lookup, an insertion, a removal and a random pick; O(n) to build and to iterate.
+    """
+
+    __slots__ = ("_count", "_high", "_low", "_segments")
+
+    def __init__(self, entries: Mapping[bytes, V]) -> None:
+        wanted = max(1, len(entries) // SPLIT_LOAD)
+        # The power of two above, so that one mask places every entry of a bulk load.
+        size = 1 << (wanted - 1).bit_length()
+        self._low = size - 1
+        self._high = 2 * size - 1
+        self._segments: list[dict[bytes, V]] = [{} for _ in range(size)]
+        self._count = len(entries)
+        segments, mask = self._segments, self._low
+        for key, value in entries.items():
+            segments[hash(key) & mask][key] = value
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __contains__(self, key: bytes) -> bool:
+        index = hash(key) & self._high
+        if index >= len(self._segments):
+            index &= self._low
+        return key in self._segments[index]
+
+    @overload
+    def get(self, key: bytes) -> V | None: ...
+    @overload
+    def get(self, key: bytes, default: T) -> V | T: ...
+    def get(self, key: bytes, default: Any = None) -> Any:
+        """The value of a key, or `default`. O(1)."""
+        index = hash(key) & self._high
+        if index >= len(self._segments):
+            index &= self._low
+        return self._segments[index].get(key, default)
+
+    def __getitem__(self, key: bytes) -> V:
+        index = hash(key) & self._high
+        if index >= len(self._segments):
+            index &= self._low
+        return self._segments[index][key]
+
+    def __setitem__(self, key: bytes, value: V) -> None:
+        index = hash(key) & self._high
+        if index >= len(self._segments):
+            index &= self._low
+        segment = self._segments[index]
+        before = len(segment)
+        segment[key] = value
+        if len(segment) != before:
+            self._count += 1
+            if self._count > SPLIT_LOAD * len(self._segments):
+                self._split()
+
+    def __delitem__(self, key: bytes) -> None:
+        index = hash(key) & self._high
+        if index >= len(self._segments):
+            index &= self._low
+        del self._segments[index][key]
+        self._count -= 1
+        if self._count < MERGE_LOAD * len(self._segments):
+            self._merge()
+
+    def __iter__(self) -> Iterator[bytes]:
+        return chain.from_iterable(self._segments)
+
+    def items(self) -> Iterator[tuple[bytes, V]]:
+        """Every entry, segment by segment. O(n)."""
+        return chain.from_iterable(map(dict.items, self._segments))
+
+    def values(self) -> Iterator[V]:
+        """Every value, in the order of `items`. O(n)."""
+        return chain.from_iterable(map(dict.values, self._segments))
+
+    def random_key(self, rng: Random) -> bytes:
+        """One key, each as likely as any other. O(1).
+
+        Args:
+            rng: where the chance comes from.
+
+        Raises:
+            IndexError: the table is empty.
+        """
+        if not self._count:
+            raise IndexError("random pick from an empty table")
+        segments, random = self._segments, rng.random
+        size = len(segments)
+        while True:
+            segment = segments[int(random() * size)]
+            held = len(segment)
+            # A segment fuller than ROOM is picked from without rejection, or some of its
+            # entries could never be picked.
+            slot = int(random() * (ROOM if held <= ROOM else held))
+            if slot < held:
+                return next(islice(segment, slot, None))
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+        """Some entries, and the cursor to go on from.
+
+        Whatever is in the table from the call with cursor 0 until the cursor comes back as 0 is
+        returned at least once. A table that shrinks meanwhile may return entries twice.
+
+        Let the table have 2**L residues. Cursor c stands for "every hash whose low L bits, read
+        backwards, come before those of c, was visited". The next residue in that order is c
+        plus one, counted from the highest of the L bits down. When L grows to M, the residues
+        of those hashes modulo 2**M still come before c read backwards in M bits, which only
+        appends zeros; when it shrinks, c loses its last bits, and so goes back a little.
+
+        Args:
+            cursor: 0 to begin, then what the call before returned; any integer is taken.
+            count: the entries wished for; whole segments are returned.
+
+        Returns:
+            The next cursor, 0 at the end, and the entries.
+
+        Cost: O(count), and O(count + segments) at worst where the segments are empty.
+        """
+        segments, low = self._segments, self._low
+        found: list[tuple[bytes, V]] = []
+        cursor &= low
+        while True:
+            found += segments[cursor].items()
+            twin = cursor + low + 1
+            if twin < len(segments):
+                found += segments[twin].items()
+            bit = (low + 1) >> 1
+            while cursor & bit:
+                cursor ^= bit
+                bit >>= 1
+            cursor |= bit
+            if not cursor or len(found) >= count:
+                return cursor, found
+
+    def _split(self) -> None:
+        """Add a segment and move its entries there from the one that held them. O(1)."""
+        segments, bit = self._segments, self._low + 1
+        stay: dict[bytes, V] = {}
+        move: dict[bytes, V] = {}
+        victim = len(segments) - bit
+        for key, value in segments[victim].items():
+            if hash(key) & bit:
+                move[key] = value
+            else:
+                stay[key] = value
+        segments[victim] = stay
+        segments.append(move)
+        if len(segments) > self._high:
+            self._low = self._high
+            self._high = 2 * self._high + 1
+
+    def _merge(self) -> None:
+        """Put the last segment back into the one that it was split from. O(1)."""
+        segments = self._segments
+        if len(segments) == 1:
+            return
+        if len(segments) == self._low + 1:
+            self._high = self._low
+            self._low >>= 1
+        last = segments.pop()
+        segments[len(segments) & self._low].update(last)
+
+
+Table = dict[bytes, V] | SegmentedDict[V]
+"""What sets, hashes and sorted sets keep their entries in."""
+
+
+def table_of(entries: dict[bytes, V]) -> Table[V]:
+    """The form that so many entries should have; takes over the dict. O(1), O(n) when large."""
+    return SegmentedDict(entries) if len(entries) > SEGMENT_FROM else entries
+
+
+def random_key(table: Table[Any], rng: Random) -> bytes:
+    """One key of the table, each as likely as any other. O(1), at most SEGMENT_FROM steps.
+
+    Args:
+        table: must not be empty.
+        rng: where the chance comes from.
+    """
+    if type(table) is dict:
+        return next(islice(table, int(rng.random() * len(table)), None))
+    assert isinstance(table, SegmentedDict)
+    return table.random_key(rng)
+
+
+def scan(table: Table[V], cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
+    """Some entries, and the cursor to go on from; a plain dict is returned whole.
+
+    Args:
+        table: what to scan.
+        cursor: 0 to begin, then what the call before returned.
+        count: the entries wished for.
+    """
+    if isinstance(table, SegmentedDict):
+        return table.scan(cursor, count)
+    return 0, list(table.items())
+
+
+def sample(table: Table[Any], count: int, rng: Random) -> list[bytes]:
+    """Several different keys: `count` of them, or all. O(count), or O(n) for a large share.
+
+    Args:
+        table: what to pick from.
+        count: how many, not negative.
+        rng: where the chance comes from.
+    """
+    size = len(table)
+    if count >= size:
+        return list(table)
+    # Redis changes its way at a third as well (SRANDMEMBER_SUB_STRATEGY_MUL): up to there
+    # picking again what was picked already is rare enough.
+    if type(table) is dict or count * 3 > size:
+        return rng.sample(list(table), count)
+    picked: dict[bytes, None] = {}
+    while len(picked) < count:
+        picked[random_key(table, rng)] = None
+    return list(picked)
