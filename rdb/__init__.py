@@ -1,1 +1,80 @@
-"""RDB files: reading, writing, checking. Knows nothing of kvrepl."""
+"""The RDB format of Redis and Valkey: a library of its own.
+
+    import rdb
+
+    for record in rdb.read("dump.rdb"):
+        print(record)
+
+Nothing here but `read` touches a file: RdbReader takes bytes in pieces of any size and returns
+records, RdbWriter takes values and hands out bytes. Keys, values and elements are bytes. Bad
+input raises RdbError and nothing else.
+"""
+
+from rdb.checksum import crc64
+from rdb.errors import RdbError
+from rdb.files import read, read_stream
+from rdb.payload import decode_payload, encode_payload, verify_payload
+from rdb.reader import RdbReader
+from rdb.records import (
+    Aux,
+    End,
+    Function,
+    Header,
+    Key,
+    ModuleAux,
+    Record,
+    ResizeDb,
+    SelectDb,
+    SlotImport,
+    SlotInfo,
+)
+from rdb.streams import Consumer, Group, Pending, Stream
+from rdb.values import ExpiringHash, ModuleValue, decode_value, encode_value
+from rdb.writer import (
+    RdbWriter,
+    encode_aux,
+    encode_function,
+    encode_header,
+    encode_key,
+    encode_resize_db,
+    encode_select_db,
+    encode_strings,
+)
+
+__all__ = [
+    "Aux",
+    "Consumer",
+    "End",
+    "ExpiringHash",
+    "Function",
+    "Group",
+    "Header",
+    "Key",
+    "ModuleAux",
+    "ModuleValue",
+    "Pending",
+    "RdbError",
+    "RdbReader",
+    "RdbWriter",
+    "Record",
+    "ResizeDb",
+    "SelectDb",
+    "SlotImport",
+    "SlotInfo",
+    "Stream",
+    "crc64",
+    "decode_payload",
+    "decode_value",
+    "encode_aux",
+    "encode_function",
+    "encode_header",
+    "encode_key",
+    "encode_payload",
+    "encode_resize_db",
+    "encode_select_db",
+    "encode_strings",
+    "encode_value",
+    "read",
+    "read_stream",
+    "verify_payload",
+]

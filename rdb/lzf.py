@@ -1,0 +1,154 @@
+"""LZF, the compression inside RDB strings.
+
+    control byte c
+    000LLLLL                      L+1 literal bytes follow
+    LLLooooo oooooooo             copy L+2 bytes from o+1 back (1 <= L <= 6)
+    111ooooo LLLLLLLL oooooooo    the same with L+7+2 bytes
+
+A copy may overlap what it makes: three bytes can become 264.
+
+The compressor is greedy with one table from a hash of three bytes to the last place they were
+seen. The table is as large as the input asks for (256 to 16,384 places): clearing one of the
+65,536 places that liblzf uses would cost more than compressing a short string. So its output
+is not liblzf's byte for byte, but any LZF decoder reads it. `compress` and `decompress` are
+compiled where the accelerator is built, and give the same bytes as the references here.
+
+Source: the format as lzf_d.c of Redis reads it.
+"""
+
+from __future__ import annotations
+
+from rdb.constants import LZF_MIN_SAVING_BYTES
+from rdb.errors import RdbError
+
+MAX_LITERAL = 32
+MAX_MATCH = 264
+MAX_DISTANCE = 8192
+HASH_MULTIPLIER = 2654435761
+MIN_TABLE_BITS = 8
+MAX_TABLE_BITS = 14
+
+
+def compress_reference(data: bytes) -> bytes | None:
+    """Compress in Python; see `compress`."""
+    size = len(data)
+    limit = size - LZF_MIN_SAVING_BYTES
+    if limit <= 0:
+        return None
+    bits = min(max(size.bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
+    table = [-1] * (1 << bits)
+    shift = 32 - bits
+    out = bytearray()
+    literals_from = pos = 0
+    while pos + 2 < size:
+        trigram = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
+        slot = (trigram * HASH_MULTIPLIER & 0xFFFFFFFF) >> shift
+        candidate = table[slot]
+        table[slot] = pos
+        distance = pos - candidate
+        if (
+            candidate < 0
+            or distance > MAX_DISTANCE
+            or data[candidate : candidate + 3] != data[pos : pos + 3]
+        ):
+            pos += 1
+            continue
+        length = 3
+        longest = min(MAX_MATCH, size - pos)
+        while length < longest and data[candidate + length] == data[pos + length]:
+            length += 1
+        _append_literals(out, data, literals_from, pos)
+        code, back = length - 2, distance - 1
+        if code < 7:
+            out.append(code << 5 | back >> 8)
+        else:
+            out.append(7 << 5 | back >> 8)
+            out.append(code - 7)
+        out.append(back & 0xFF)
+        if len(out) > limit:
+            return None
+        pos += length
+        literals_from = pos
+    _append_literals(out, data, literals_from, size)
+    return bytes(out) if len(out) <= limit else None
+
+
+def _append_literals(out: bytearray, data: bytes, begin: int, end: int) -> None:
+    while begin < end:
+        run = min(MAX_LITERAL, end - begin)
+        out.append(run - 1)
+        out += data[begin : begin + run]
+        begin += run
+
+
+def decompress_reference(data: bytes, length: int) -> bytes:
+    """Decompress in Python; see `decompress`."""
+    out = bytearray()
+    pos, size = 0, len(data)
+    while pos < size:
+        control = data[pos]
+        pos += 1
+        if control < 32:
+            run = control + 1
+            if pos + run > size:
+                raise RdbError("LZF literals run past the end")
+            out += data[pos : pos + run]
+            pos += run
+        else:
+            run = control >> 5
+            if run == 7:
+                if pos >= size:
+                    raise RdbError("LZF copy length is cut off")
+                run += data[pos]
+                pos += 1
+            if pos >= size:
+                raise RdbError("LZF copy distance is cut off")
+            distance = ((control & 0x1F) << 8 | data[pos]) + 1
+            pos += 1
+            run += 2
+            begin = len(out) - distance
+            if begin < 0:
+                raise RdbError("LZF copy reaches before the start")
+            if run <= distance:
+                out += out[begin : begin + run]
+            else:
+                pattern = bytes(out[begin:])
+                out += (pattern * (run // distance + 1))[:run]
+        if len(out) > length:
+            raise RdbError(f"LZF string is longer than the {length} bytes it claims")
+    if len(out) != length:
+        raise RdbError(f"LZF string holds {len(out)} bytes, not the {length} it claims")
+    return bytes(out)
+
+
+def compress(data: bytes) -> bytes | None:
+    """Compress `data` if that is worth it.
+
+    Returns:
+        The LZF form, or None unless it is at least 4 bytes shorter. Cost: O(len(data)).
+
+    Source: rdbSaveLzfStringObject in rdb.c for the limit.
+    """
+    return _compress(data)
+
+
+def decompress(data: bytes, length: int) -> bytes:
+    """Decompress `data`.
+
+    Args:
+        data: a whole LZF string.
+        length: what it must decompress to, bytes; the caller has bounded it
+            (rdb.constants.MAX_LZF_RATIO).
+
+    Raises:
+        RdbError: it is malformed or makes another length.
+    """
+    return _decompress(data, length)
+
+
+try:
+    from rdb._accel import lzf_compress as _compress
+    from rdb._accel import lzf_decompress as _decompress
+except ImportError:
+    _compress = compress_reference
+    _decompress = decompress_reference

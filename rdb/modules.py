@@ -1,0 +1,93 @@
+"""Module values: skipped by their own framing, kept as bytes.
+
+    value       id (length, 64 bits), item*, 0
+    item        1 signed (length) | 2 unsigned (length) | 3 float (4 bytes)
+                | 4 double (8 bytes) | 5 string
+    aux         id, 2, when (length: before or after the keys), item*, 0
+    id          nine characters of 6 bits each, then a 10-bit encoding version
+
+No module is loaded here, so what the items mean is not known; the framing lets a reader step
+over them, and a tool carry them along.
+
+Source: rdbLoadCheckModuleValue in rdb.c, moduleTypeNameByID in module.c.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rdb.constants import (
+    MODULE_DOUBLE,
+    MODULE_EOF,
+    MODULE_FLOAT,
+    MODULE_SINT,
+    MODULE_STRING,
+    MODULE_UINT,
+)
+from rdb.errors import Incomplete, RdbError
+from rdb.lengths import decode_length
+from rdb.strings import decode_string
+
+_NAME_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+
+
+@dataclass(slots=True)
+class ModuleValue:
+    """The value of a module's data type.
+
+    Attributes:
+        module_id: the 64-bit type id.
+        payload: the items, with the end marker.
+    """
+
+    module_id: int
+    payload: bytes
+
+    @property
+    def name(self) -> str:
+        """The nine-character name of the data type."""
+        return module_name(self.module_id)
+
+    @property
+    def version(self) -> int:
+        """The version of the module's own encoding."""
+        return self.module_id & 0x3FF
+
+
+def module_name(module_id: int) -> str:
+    """The nine characters in a module type id."""
+    return "".join(_NAME_CHARACTERS[module_id >> shift & 0x3F] for shift in range(58, 9, -6))
+
+
+def skip_items(data: bytes, pos: int) -> int:
+    """Return the position after the items that start at `pos`, end marker included.
+
+    Raises:
+        Incomplete, RdbError.
+    """
+    while True:
+        start = pos
+        code, pos = decode_length(data, pos)
+        if code == MODULE_EOF:
+            return pos
+        if code in (MODULE_SINT, MODULE_UINT):
+            _, pos = decode_length(data, pos)
+        elif code in (MODULE_FLOAT, MODULE_DOUBLE):
+            pos += 4 if code == MODULE_FLOAT else 8
+            if pos > len(data):
+                raise Incomplete(pos)
+        elif code == MODULE_STRING:
+            _, pos = decode_string(data, pos)
+        else:
+            raise RdbError(f"unknown module item {code}", offset=start)
+
+
+def decode_module(data: bytes, pos: int) -> tuple[ModuleValue, int]:
+    """Read a module value (type 7).
+
+    Raises:
+        Incomplete, RdbError.
+    """
+    module_id, pos = decode_length(data, pos)
+    end = skip_items(data, pos)
+    return ModuleValue(module_id, data[pos:end]), end

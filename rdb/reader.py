@@ -1,0 +1,385 @@
+"""The reader: bytes in, records out, whatever the pieces they come in.
+
+    header -> records -> end
+                           `- what follows the end is kept in `unused`
+
+A record that is not all there yet is kept and tried again when enough has arrived. "Enough" is
+exact for strings; a long value is measured step by step (rdb.measure) so that small pieces do
+not make it quadratic. Most of the time a piece holds many records whole, and those are decoded
+straight from it, without a copy; runs of string keys go through the compiled loop where the
+accelerator is built.
+
+    _carry        bytes of the unfinished record, None between records
+    _needed       length of _carry at which another attempt makes sense
+    _measure      the walk through its value, once it is known to be a key
+
+Invariants: `offset` is the number of bytes of the RDB consumed as whole records; every byte
+consumed is in the running checksum; the records are the same for any split of the input; after
+an error nothing more is yielded.
+
+Neither duplicate keys nor empty collections are refused here. A set of all keys would cost as
+much memory as the dataset; the consumer that stores the keys sees twins for nothing (Redis
+gives up at one) and skips keys that `is_empty` (as Redis does).
+
+Source: rdbLoadRioWithLoadingCtx in rdb.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rdb import constants as c
+from rdb.checksum import crc64
+from rdb.errors import Incomplete, RdbError
+from rdb.lengths import decode_length
+from rdb.measure import Measure, end_of_value, measure_value
+from rdb.modules import module_name, skip_items
+from rdb.records import (
+    Aux,
+    End,
+    Function,
+    Header,
+    Key,
+    ModuleAux,
+    Record,
+    ResizeDb,
+    SelectDb,
+    SlotImport,
+    SlotInfo,
+)
+from rdb.strings import decode_string
+from rdb.values import decode_value
+
+try:
+    from rdb._accel import parse_strings as _parse_strings
+except ImportError:
+    _parse_strings = None
+
+_MAX_DB = 0x7FFFFFFF
+_MAX_SLOT_RANGES = 16384
+
+
+class RdbReader:
+    """Turns the bytes of one RDB into records.
+
+    Args:
+        verify_checksum: whether to compute and compare the checksum at the end.
+        raw_values: give `Key.value` as its encoded bytes instead of decoding it.
+        accelerate: whether the compiled loop may be used; for tests.
+
+    Attributes:
+        finished: whether the end was reached.
+        offset: bytes of the RDB consumed.
+        unused: bytes that came after the end of the RDB.
+    """
+
+    def __init__(
+        self,
+        *,
+        verify_checksum: bool = True,
+        raw_values: bool = False,
+        accelerate: bool = True,
+    ) -> None:
+        self.finished = False
+        self.offset = 0
+        self.unused = b""
+        self._verify_checksum = verify_checksum
+        self._raw_values = raw_values
+        self._parse_strings = _parse_strings if accelerate and not raw_values else None
+        self._carry: bytearray | None = None
+        self._needed = 0
+        self._measure: Measure | None = None
+        # (type code, where its value starts in _carry, key) of a key whose value goes on.
+        self._unfinished: tuple[int, int, bytes] | None = None
+        self._error: RdbError | None = None
+        self._crc = 0
+        self._version = -1
+        self._valkey = False
+        self._db = 0
+
+    def feed(self, data: bytes | bytearray | memoryview) -> list[Record]:
+        """Take the next piece.
+
+        Args:
+            data: any number of bytes, in order; not kept unless of type bytes.
+
+        Returns:
+            The records that are now whole. Cost: O(len(data)) over the whole input.
+
+        Raises:
+            RdbError: the input is malformed. Records before the damage are returned first,
+                and the error is then raised by the next call of `feed` or `close`.
+        """
+        if self._error is not None:
+            raise self._error
+        if self.finished:
+            self.unused += data
+            return []
+        records: list[Record] = []
+        try:
+            whole = self._accumulate(data)
+            if whole is not None:
+                pos = self._parse(whole, records)
+                self._consume(whole, pos)
+        except RdbError as error:
+            failure = self._fail(error)
+            if not records:
+                raise failure from None
+        return records
+
+    def close(self) -> None:
+        """Say that there is no more input.
+
+        Raises:
+            RdbError: the RDB did not end, or was malformed.
+        """
+        if self._error is not None:
+            raise self._error
+        if not self.finished:
+            kept = 0 if self._carry is None else len(self._carry)
+            key = None if self._unfinished is None else self._unfinished[2]
+            raise self._fail(RdbError("the RDB ends early", offset=kept, key=key))
+
+    def _fail(self, error: RdbError) -> RdbError:
+        """Make `error`, whose offset counts from the unconsumed input, the reader's last word."""
+        key = error.key
+        if key is None and self._unfinished is not None:
+            key = self._unfinished[2]
+        self._error = RdbError(
+            error.message, offset=self.offset + max(error.offset, 0), key=key
+        )
+        self._carry = self._measure = None
+        return self._error
+
+    def _accumulate(self, data: bytes | bytearray | memoryview) -> bytes | None:
+        """Join `data` to what is kept; None while that cannot make a record whole."""
+        carry = self._carry
+        if carry is None:
+            return bytes(data)  # The same object where it is bytes already.
+        carry += data
+        if len(carry) < self._needed:
+            return None
+        if self._measure is not None:
+            # Every step yields more than is there, so this ends the piece or the value.
+            for self._needed in self._measure:
+                if len(carry) < self._needed:
+                    return None
+        self._carry = self._measure = None
+        return bytes(carry)
+
+    def _consume(self, whole: bytes, pos: int) -> None:
+        """Account for whole[:pos], which is records, and keep the rest."""
+        self.offset += pos
+        if self.finished:
+            self.unused = whole[pos:]
+            return
+        if self._verify_checksum:
+            self._crc = crc64(memoryview(whole)[:pos], self._crc)
+        if pos == len(whole):
+            return
+        self._carry = carry = bytearray(memoryview(whole)[pos:])
+        if self._unfinished is not None:
+            type_code, at, _ = self._unfinished
+            self._measure = measure_value(type_code, carry, at, valkey=self._valkey)
+            self._needed = next(self._measure)
+
+    def _parse(self, data: bytes, records: list[Record]) -> int:
+        """Append the whole records of `data`; return the position after the last of them."""
+        pos = 0
+        size = len(data)
+        parse_strings = self._parse_strings
+        self._unfinished = None
+        try:
+            if self._version < 0:
+                pos = self._parse_header(data, records)
+            while pos < size and not self.finished:
+                opcode = data[pos]
+                if parse_strings is not None and opcode in (c.TYPE_STRING, c.OP_EXPIRE_MS):
+                    # hot: stops before what it does not understand, and so do not we.
+                    after = parse_strings(data, pos, self._db, records)
+                    if after != pos:
+                        pos = after
+                        continue
+                handler = _HANDLERS.get(opcode, RdbReader._parse_key)
+                pos = handler(self, data, pos, records)
+        except Incomplete as stop:
+            self._needed = stop.needed - pos
+        return pos
+
+    def _parse_header(self, data: bytes, records: list[Record]) -> int:
+        head = data[: c.HEADER_BYTES]
+        for magic in (c.REDIS_MAGIC, c.VALKEY_MAGIC):
+            if head.startswith(magic[: len(head)]):
+                break
+        else:
+            raise RdbError(f"not an RDB: it starts with {head!r}", offset=0)
+        if len(head) < c.HEADER_BYTES:
+            raise Incomplete(c.HEADER_BYTES)
+        digits = head[len(magic) :]
+        version = int(digits) if digits.isdigit() else 0
+        self._valkey = magic == c.VALKEY_MAGIC
+        if self._valkey:
+            readable = version == c.VALKEY_VERSION
+        else:
+            readable = 1 <= version <= c.MAX_REDIS_VERSION
+        if not readable:
+            raise RdbError(f"RDB version {head.decode('latin-1')} cannot be read", offset=0)
+        self._version = version
+        records.append(Header(version, magic))
+        return c.HEADER_BYTES
+
+    def _parse_key(self, data: bytes, start: int, records: list[Record]) -> int:
+        expires_at_ms: int | None = None
+        idle_s: int | None = None
+        freq: int | None = None
+        pos = start
+        while (code := _byte(data, pos)) in _KEY_PREFIXES:
+            pos += 1
+            if code == c.OP_EXPIRE_MS:
+                pos = _until(data, pos + 8)
+                expires_at_ms = int.from_bytes(data[pos - 8 : pos], "little", signed=True)
+            elif code == c.OP_EXPIRE_S:
+                pos = _until(data, pos + 4)
+                expires_at_ms = int.from_bytes(data[pos - 4 : pos], "little", signed=True) * 1000
+            elif code == c.OP_IDLE:
+                idle_s, pos = decode_length(data, pos)
+            else:
+                freq = _byte(data, pos)
+                pos += 1
+        if code not in c.TYPE_NAMES:
+            raise RdbError(f"unknown opcode or value type {code}", offset=pos)
+        key, pos = decode_string(data, pos + 1)
+        begin = pos
+        value: Any
+        try:
+            if self._raw_values:
+                pos = end_of_value(code, data, begin, valkey=self._valkey)
+                value = data[begin:pos]
+            else:
+                value, pos = decode_value(code, data, pos, valkey=self._valkey)
+        except Incomplete:
+            self._unfinished = (code, begin - start, key)
+            raise
+        except RdbError as error:
+            raise RdbError(error.message, offset=error.offset, key=key) from None
+        records.append(Key(self._db, key, code, value, expires_at_ms, idle_s, freq))
+        return pos
+
+    def _parse_aux(self, data: bytes, pos: int, records: list[Record]) -> int:
+        name, pos = decode_string(data, pos + 1)
+        value, pos = decode_string(data, pos)
+        records.append(Aux(name, value))
+        return pos
+
+    def _parse_select_db(self, data: bytes, start: int, records: list[Record]) -> int:
+        db, pos = decode_length(data, start + 1)
+        if db > _MAX_DB:
+            raise RdbError(f"database number {db}", offset=start)
+        self._db = db
+        records.append(SelectDb(db))
+        return pos
+
+    def _parse_resize_db(self, data: bytes, pos: int, records: list[Record]) -> int:
+        keys, pos = decode_length(data, pos + 1)
+        expires, pos = decode_length(data, pos)
+        records.append(ResizeDb(keys, expires))
+        return pos
+
+    def _parse_function(self, data: bytes, pos: int, records: list[Record]) -> int:
+        code, pos = decode_string(data, pos + 1)
+        records.append(Function(code))
+        return pos
+
+    def _parse_function_pre_ga(self, data: bytes, pos: int, records: list[Record]) -> int:
+        """{name, engine, has description, [description], code}; the head line was not in it."""
+        name, pos = decode_string(data, pos + 1)
+        engine, pos = decode_string(data, pos)
+        described, pos = decode_length(data, pos)
+        if described:
+            _, pos = decode_string(data, pos)
+        code, pos = decode_string(data, pos)
+        records.append(Function(b"#!%b name=%b\n%b" % (engine, name, code)))
+        return pos
+
+    def _parse_module_aux(self, data: bytes, start: int, records: list[Record]) -> int:
+        module_id, pos = decode_length(data, start + 1)
+        when_code, pos = decode_length(data, pos)
+        when, pos = decode_length(data, pos)
+        if when_code != c.MODULE_UINT:
+            raise RdbError("module data does not say when it is to be loaded", offset=start)
+        end = skip_items(data, pos)
+        records.append(ModuleAux(module_name(module_id), when, data[pos:end]))
+        return end
+
+    def _parse_slot_info(self, data: bytes, pos: int, records: list[Record]) -> int:
+        slot, pos = decode_length(data, pos + 1)
+        keys, pos = decode_length(data, pos)
+        expires, pos = decode_length(data, pos)
+        records.append(SlotInfo(slot, keys, expires))
+        return pos
+
+    def _parse_slot_import(self, data: bytes, start: int, records: list[Record]) -> int:
+        if not self._valkey:
+            raise RdbError(f"unknown opcode or value type {data[start]}", offset=start)
+        job, pos = decode_string(data, start + 1)
+        count, pos = decode_length(data, pos)
+        if count > _MAX_SLOT_RANGES:
+            raise RdbError(f"{count} slot ranges", offset=start)
+        ranges = []
+        for _ in range(count):
+            first, pos = decode_length(data, pos)
+            last, pos = decode_length(data, pos)
+            ranges.append((first, last))
+        records.append(SlotImport(job, tuple(ranges)))
+        return pos
+
+    def _parse_end(self, data: bytes, start: int, records: list[Record]) -> int:
+        pos = start + 1
+        state = "none"
+        if self._version >= c.FIRST_CHECKSUM_VERSION:
+            end = _until(data, pos + c.CHECKSUM_BYTES)
+            stored = int.from_bytes(data[pos:end], "little")
+            state = self._judge(stored, memoryview(data)[:pos], pos)
+            pos = end
+        records.append(End(state))
+        self.finished = True
+        return pos
+
+    def _judge(self, stored: int, unaccounted: memoryview, pos: int) -> str:
+        if not stored:
+            return "disabled"
+        if not self._verify_checksum:
+            return "unverified"
+        computed = crc64(unaccounted, self._crc)
+        if computed != stored:
+            raise RdbError(
+                f"wrong checksum: {stored:016x} is stored, {computed:016x} computed", offset=pos
+            )
+        return "ok"
+
+
+def _byte(data: bytes, pos: int) -> int:
+    if pos >= len(data):
+        raise Incomplete(pos + 1)
+    return data[pos]
+
+
+def _until(data: bytes, end: int) -> int:
+    if end > len(data):
+        raise Incomplete(end)
+    return end
+
+
+_KEY_PREFIXES = frozenset((c.OP_EXPIRE_MS, c.OP_EXPIRE_S, c.OP_IDLE, c.OP_FREQ))
+_HANDLERS: dict[int, Callable[[RdbReader, bytes, int, list[Record]], int]] = {
+    c.OP_SLOT_IMPORT: RdbReader._parse_slot_import,
+    c.OP_SLOT_INFO: RdbReader._parse_slot_info,
+    c.OP_FUNCTION: RdbReader._parse_function,
+    c.OP_FUNCTION_PRE_GA: RdbReader._parse_function_pre_ga,
+    c.OP_MODULE_AUX: RdbReader._parse_module_aux,
+    c.OP_AUX: RdbReader._parse_aux,
+    c.OP_RESIZE_DB: RdbReader._parse_resize_db,
+    c.OP_SELECT_DB: RdbReader._parse_select_db,
+    c.OP_EOF: RdbReader._parse_end,
+}

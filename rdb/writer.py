@@ -1,0 +1,223 @@
+"""The writer: keys and values in, the bytes of an RDB out.
+
+    header  aux*  function*  {FE db  FB keys expires  key*}*  FF  crc64
+
+A key is [FC expires at ms] [F8 idle | F9 freq] type key value. The functions each make one
+piece; RdbWriter strings them together and keeps the checksum.
+
+`encode_strings` makes the records of every plain string in one dict. It is what a snapshot
+child spends its time in, and the compiled form must be used there: it only borrows references,
+while any Python loop writes a reference count into each object it looks at and so copies the
+pages that the child is meant to share with its parent.
+
+Source: rdbSaveRio, rdbSaveKeyValuePair in rdb.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from rdb import constants as c
+from rdb.checksum import crc64
+from rdb.lengths import encode_length
+from rdb.strings import encode_string
+from rdb.values import LIST_MAX_LISTPACK_SIZE, Value, encode_value
+
+_FLUSH_BYTES: Final = 1 << 16
+
+
+def encode_header(version: int = c.WRITE_VERSION) -> bytes:
+    """The first nine bytes."""
+    return b"REDIS%04d" % version
+
+
+def encode_aux(key: bytes, value: bytes) -> bytes:
+    """An auxiliary field; written first, in the order redis-ver, redis-bits, ctime, used-mem,
+    [repl-stream-db, repl-id, repl-offset], aof-base."""
+    return b"\xfa" + encode_string(key, False) + encode_string(value, False)
+
+
+def encode_function(code: bytes, compress: bool = True) -> bytes:
+    """A function library."""
+    return b"\xf5" + encode_string(code, compress)
+
+
+def encode_select_db(db: int) -> bytes:
+    """The head of a database."""
+    return b"\xfe" + encode_length(db)
+
+
+def encode_resize_db(keys: int, expires: int) -> bytes:
+    """How many keys follow in the database, and how many of them expire."""
+    return b"\xfb" + encode_length(keys) + encode_length(expires)
+
+
+def encode_key(
+    key: bytes,
+    type_code: int,
+    value: Value,
+    expires_at_ms: int | None = None,
+    *,
+    idle_s: int | None = None,
+    freq: int | None = None,
+    compress: bool = True,
+    list_max_listpack_size: int = LIST_MAX_LISTPACK_SIZE,
+    **options: int,
+) -> bytes:
+    """Encode a key with its value.
+
+    Args:
+        key, type_code, value: see rdb.values.encode_value.
+        expires_at_ms: wall clock instant, or None.
+        idle_s: seconds since the last access, to be stored under an LRU policy.
+        freq: access counter, to be stored under an LFU policy.
+        compress, list_max_listpack_size, options: passed on to encode_value.
+    """
+    body = encode_value(
+        type_code,
+        value,
+        compress=compress,
+        list_max_listpack_size=list_max_listpack_size,
+        **options,
+    )
+    head = encode_key_prefix(expires_at_ms, idle_s, freq)
+    return b"%b%c%b%b" % (head, type_code, encode_string(key, compress), body)
+
+
+def encode_key_prefix(
+    expires_at_ms: int | None = None, idle_s: int | None = None, freq: int | None = None
+) -> bytes:
+    """What stands before the type code of a key."""
+    prefix = b""
+    if expires_at_ms is not None:
+        prefix = b"\xfc" + expires_at_ms.to_bytes(8, "little", signed=True)
+    if idle_s is not None:
+        prefix += b"\xf8" + encode_length(idle_s)
+    elif freq is not None:
+        prefix += b"\xf9" + freq.to_bytes(1, "big")
+    return prefix
+
+
+def encode_strings_reference(
+    segment: dict[bytes, Any], expires: dict[bytes, int], compress: bool = True
+) -> tuple[bytes, int, list[bytes]]:
+    """Encode in Python; see `encode_strings`."""
+    out: list[bytes] = []
+    leftovers: list[bytes] = []
+    count = 0
+    for key, value in segment.items():
+        if type(value) is not bytes:
+            leftovers.append(key)
+            continue
+        expires_at_ms = expires.get(key)
+        if expires_at_ms is not None:
+            out.append(b"\xfc" + expires_at_ms.to_bytes(8, "little", signed=True))
+        out += (b"\x00", encode_string(key, compress), encode_string(value, compress))
+        count += 1
+    return b"".join(out), count, leftovers
+
+
+def encode_strings(
+    segment: dict[bytes, Any], expires: dict[bytes, int], compress: bool = True
+) -> tuple[bytes, int, list[bytes]]:
+    """Encode every key of a dict whose value is a plain string.
+
+    Args:
+        segment: key -> value; neither is changed, nor, in the compiled form, its reference
+            count written to.
+        expires: key -> wall clock instant in ms, for the keys that have one. Share the key
+            objects with `segment`: an equal key that is another object has its reference
+            count touched when it is compared.
+        compress: whether LZF may be used.
+
+    Returns:
+        (records, how many, the keys whose value is not of type bytes, for the caller to
+        encode). Cost: O(bytes).
+    """
+    return _encode_strings(segment, expires, compress)
+
+
+try:
+    from rdb._accel import encode_strings as _encode_strings
+except ImportError:
+    _encode_strings = encode_strings_reference
+
+
+class RdbWriter:
+    """Writes one RDB.
+
+    Args:
+        write: takes the bytes, in pieces of some 64 KiB and in order.
+        version: of the format; 9 and 10 differ in nothing but what may be in them.
+        checksum: whether to compute one (`rdbchecksum`); zero is written otherwise.
+
+    Attributes:
+        written: bytes given to `write` or waiting to be.
+    """
+
+    def __init__(
+        self,
+        write: Callable[[bytes], object],
+        *,
+        version: int = c.WRITE_VERSION,
+        checksum: bool = True,
+    ) -> None:
+        self._write = write
+        self._checksum = checksum
+        self._crc = 0
+        self._pending: list[bytes] = []
+        self._pending_bytes = 0
+        self.written = 0
+        self.raw(encode_header(version))
+
+    def raw(self, data: bytes) -> None:
+        """Append whole records that are encoded already."""
+        self._pending.append(data)
+        self._pending_bytes += len(data)
+        self.written += len(data)
+        if self._pending_bytes >= _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Give everything so far to `write`."""
+        data = b"".join(self._pending)
+        self._pending.clear()
+        self._pending_bytes = 0
+        if self._checksum:
+            self._crc = crc64(data, self._crc)
+        if data:
+            self._write(data)
+
+    def aux(self, key: bytes, value: bytes) -> None:
+        """Append an auxiliary field."""
+        self.raw(encode_aux(key, value))
+
+    def function(self, code: bytes, compress: bool = True) -> None:
+        """Append a function library."""
+        self.raw(encode_function(code, compress))
+
+    def select_db(self, db: int, keys: int | None = None, expires: int = 0) -> None:
+        """Start a database, with its sizes where they are known."""
+        self.raw(encode_select_db(db))
+        if keys is not None:
+            self.raw(encode_resize_db(keys, expires))
+
+    def key(
+        self,
+        key: bytes,
+        type_code: int,
+        value: Value,
+        expires_at_ms: int | None = None,
+        **options: Any,
+    ) -> None:
+        """Append a key; see `encode_key`."""
+        self.raw(encode_key(key, type_code, value, expires_at_ms, **options))
+
+    def end(self) -> None:
+        """Append the end and give everything to `write`."""
+        self.raw(b"\xff")
+        self.flush()
+        self._checksum, crc = False, self._crc
+        self.raw(crc.to_bytes(c.CHECKSUM_BYTES, "little"))
+        self.flush()
