@@ -114,12 +114,10 @@ class BlockList:
             self._length = 0
             return
         blocks = self._blocks
-        last, end = self._find(stop - 1)
-        del blocks[last + 1 :]
-        del blocks[last][end + 1 :]
         first, at = self._find(start)
-        del blocks[first][:at]
-        del blocks[:first]
+        last, end = self._find(stop - 1)
+        del blocks[last + 1 :], blocks[last][end + 1 :]
+        del blocks[first][:at], blocks[:first]
         self._length = stop - start
 
     def blocks(self) -> list[list[bytes]]:

@@ -34,7 +34,6 @@ from kvrepl.numbers import parse_int
 if TYPE_CHECKING:
     from random import Random
 
-IntArray = array  # the type itself, for tests of identity
 POP_REBUILD_SHARE: Final = 5
 """SPOP with a count rebuilds the set where it leaves less than a fifth of what it takes
 (SPOP_MOVE_STRATEGY_MUL in t_set.c), and so may end as an intset."""
@@ -57,24 +56,6 @@ class SetValue:
             self.add(member)
 
     @classmethod
-    def of_integers(cls, limits: Limits, integers: Iterable[int]) -> SetValue:
-        """Take an intset as it is loaded: kept where it is within the threshold.
-
-        Args:
-            limits: the server's thresholds.
-            integers: 64-bit, different, in any order.
-
-        Source: rdbLoadObject in rdb.c (RDB_TYPE_SET_INTSET).
-        """
-        made = cls(limits)
-        ordered = sorted(integers)
-        if len(ordered) > limits.set_max_intset_entries:
-            made._items = table_of(dict.fromkeys(b"%d" % number for number in ordered))
-        elif ordered:
-            made._items = _array_for(ordered)
-        return made
-
-    @classmethod
     def of_members(cls, limits: Limits, members: Iterable[bytes]) -> SetValue:
         """Take the members of a set that is loaded: at once a hashtable if they are too many.
 
@@ -83,7 +64,7 @@ class SetValue:
             members: different byte strings.
 
         Cost: O(n), several times faster than adding large sets member by member.
-        Source: rdbLoadObject in rdb.c (RDB_TYPE_SET).
+        Source: rdbLoadObject in rdb.c (RDB_TYPE_SET, RDB_TYPE_SET_INTSET).
         """
         made = cls(limits)
         table: dict[bytes, None] = dict.fromkeys(members)
@@ -104,7 +85,7 @@ class SetValue:
     @property
     def encoding(self) -> bytes:
         """The name that OBJECT ENCODING gives."""
-        return b"intset" if type(self._items) is IntArray else b"hashtable"
+        return b"intset" if isinstance(self._items, array) else b"hashtable"
 
     def integers(self) -> array[int] | None:
         """The members of an intset, ascending, not to be changed; None if it is a hashtable."""

@@ -12,7 +12,9 @@ turns what it is asked for into ranks first (`by_score`, `by_lex`), and then cou
 removes what is between them. Rank 0 is the lowest score; reverse ranges are for the caller to
 turn round.
 
-Scores are doubles other than NaN. Reading and printing them is not done here.
+Scores are doubles other than NaN. Reading and printing them is not done here. A listpack has no
+-0.0: Redis stores whole scores as integers there, so what goes in as -0.0 comes out as 0.0
+(`score + 0.0`); a skiplist keeps the sign.
 
 Source: t_zset.c of Redis 7.0 (zsetAdd, zsetConvert, zsetConvertToListpackIfNeeded, zslParseRange,
 zslParseLexRange). Not followed: the listpack limit of 1 GiB (lpSafeToAdd).
@@ -64,6 +66,7 @@ class SortedSet:
         ordered = sorted(zip(scores.values(), scores, strict=True))
         run = Run([member for _, member in ordered], array("d", [score for score, _ in ordered]))
         if packed:
+            run.scores = array("d", [score + 0.0 for score in run.scores])
             made._order = run
         else:
             made._order = RunOrder(run)
@@ -257,7 +260,7 @@ class SortedSet:
             at = members.index(member)
             if order.scores[at] != score:
                 del members[at], order.scores[at]
-                order.insert(score, member)
+                order.insert(score + 0.0, member)
             return False
         limits = self._limits
         # Redis looks before the insertion, so that a threshold of n allows n members.
@@ -268,5 +271,5 @@ class SortedSet:
             self._scores = table_of(dict(order.items()))
             self._order = RunOrder(order)
             return self.add(member, score)
-        order.insert(score, member)
+        order.insert(score + 0.0, member)
         return True

@@ -14,7 +14,7 @@ A value, by type (all starting from the state of its key, and the type number fi
     set         xor(member) for each
     hash        xor(e) for each field, e = zeros; mix(field); mix(value)
     sorted set  xor(e) for each member, e = zeros; mix(member); mix(score as %.17g)
-    stream      in order of entries: mix(b"ms-seq"), then mix(field), mix(value) of each pair
+    stream      in order of entries: mix(b"ms.seq"), then mix(field), mix(value) of each pair
 
 and at last xor(b"!!expire!!") where the key expires; when it expires is no part of it. A key is
 mix(name) before its value, and the dataset is the xor of all keys of a database, mixed after
@@ -35,6 +35,7 @@ from kvrepl.datatypes.hashes import HashValue
 from kvrepl.datatypes.lists import ListValue
 from kvrepl.datatypes.sets import SetValue
 from kvrepl.datatypes.sortedsets import SortedSet
+from rdb.streams import Stream
 
 EMPTY: Final = bytes(20)
 """The digest of an empty dataset, and of a key that does not exist."""
@@ -84,6 +85,14 @@ def _of_hash(state: int, value: HashValue) -> int:
     return state
 
 
+def _of_stream(state: int, value: Stream) -> int:
+    for (ms, seq), fields in value.entries:
+        state = _mix(state, b"%d.%d" % (ms, seq))
+        for text in fields:
+            state = _mix(state, text)
+    return state
+
+
 def _type_mask(number: int) -> int:
     return _sha(number.to_bytes(4, "big"))
 
@@ -96,8 +105,9 @@ _RULES: Final[dict[type, tuple[int, _Rule]]] = {
     SetValue: (_type_mask(2), _of_set),
     SortedSet: (_type_mask(3), _of_sorted_set),
     HashValue: (_type_mask(4), _of_hash),
+    Stream: (_type_mask(6), _of_stream),
 }
-"""By type of value: the SHA1 of Redis's type number, and the rule. A stream is type 6."""
+"""By type of value: the SHA1 of Redis's type number, and the rule. 5 is a module's value."""
 _STRING_MASK: Final = _type_mask(0)
 _EXPIRE_MASK: Final = _sha(b"!!expire!!")
 
@@ -153,8 +163,7 @@ def digest_dataset(
     """
     total = 0
     for number, keys in databases:
-        before = total
-        mixed = _mix(before, number.to_bytes(4, "big"))
+        mixed = _mix(total, number.to_bytes(4, "big"))
         some = False
         # hot: the loop of a million string keys, written out (benchmarks/digest).
         for key, value, expires_at_ms in keys:

@@ -1,0 +1,185 @@
+"""Values in memory <-> values in an RDB file.
+
+`rdb` knows bytes, lists and pairs; `kvrepl.datatypes` knows encodings. This is what lies between.
+
+    encoding     type written     plain value
+    string       0                bytes
+    quicklist    18               list of elements
+    intset       11               the packed intset
+    hashtable    2 / 4            list of members / field, value, field, value ...
+    listpack     16 / 17          field, value ... / (member, score) ascending
+    skiplist     5                (member, score) ascending
+    stream       19               rdb.streams.Stream, as it is
+
+On loading, the encoding is chosen as Redis 7.0 chooses it, from the type in the file as well as
+from the thresholds: what is packed in the file stays packed unless it has too many elements,
+however long they are, and what is not packed becomes so if it is small enough in both respects.
+
+Source: rdbSaveObjectType, rdbSaveObject and rdbLoadObject in rdb.c of Redis 7.0.
+"""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from collections.abc import Callable, Iterable
+from itertools import chain
+from struct import pack
+from typing import Any, Final
+
+from kvrepl.datatypes.hashes import HashValue
+from kvrepl.datatypes.limits import Limits
+from kvrepl.datatypes.lists import ListValue
+from kvrepl.datatypes.sets import SetValue
+from kvrepl.datatypes.sortedsets import SortedSet
+from rdb import constants as c
+from rdb.errors import RdbError
+from rdb.streams import Stream
+from rdb.values import ExpiringHash
+
+_UNPACKED_HASHES: Final = (
+    c.TYPE_HASH,
+    c.TYPE_HASH_ZIPMAP,  # Packed, but Redis looks at the lengths of this one.
+    c.TYPE_HASH_METADATA,
+    c.TYPE_HASH_METADATA_PRE_GA,
+)
+
+Plain = Any
+"""A value as rdb.values has it; which, is said by the type code."""
+
+
+def rdb_type_and_value(value: object, limits: Limits) -> tuple[int, Plain]:
+    """Say how a value is written.
+
+    Args:
+        value: bytes, bytearray, a collection or a Stream.
+        limits: the server's thresholds; unused by the types of Redis 7.0, whose encodings are
+            the values' own.
+
+    Returns:
+        The type code and what rdb.values.encode_value takes for it.
+
+    Cost: O(n); O(bytes) for strings that are kept as bytearray.
+    """
+    if type(value) is bytes:
+        return c.TYPE_STRING, value
+    if isinstance(value, bytearray):
+        return c.TYPE_STRING, bytes(value)
+    if isinstance(value, ListValue):
+        return c.TYPE_LIST_QUICKLIST_2, value
+    if isinstance(value, SetValue):
+        integers = value.integers()
+        if integers is None:
+            return c.TYPE_SET, value
+        return c.TYPE_SET_INTSET, _packed_intset(integers)
+    if isinstance(value, HashValue):
+        packed = value.encoding == b"listpack"
+        flat = list(chain.from_iterable(value.items()))
+        return (c.TYPE_HASH_LISTPACK if packed else c.TYPE_HASH), flat
+    if isinstance(value, SortedSet):
+        packed = value.encoding == b"listpack"
+        return (c.TYPE_ZSET_LISTPACK if packed else c.TYPE_ZSET_2), list(value)
+    if isinstance(value, Stream):
+        return c.TYPE_STREAM_LISTPACKS_2, value
+    raise AssertionError(f"{type(value).__name__} is not a value")
+
+
+def from_rdb(type_code: int, plain: Plain, limits: Limits) -> object:
+    """Make the value that a record holds.
+
+    Args:
+        type_code: as in the file.
+        plain: what the reader gave; its lists may be taken over.
+        limits: the server's thresholds.
+
+    Returns:
+        bytes, a collection or a Stream. A collection may be empty: Redis skips such keys, and
+        so must the caller.
+
+    Raises:
+        RdbError: a type that Redis 7.0 has no value for: of a module, or a hash whose fields
+            expire.
+
+    Cost: O(n), O(n log n) for a sorted set that is not in order.
+    """
+    load = _LOADERS.get(type_code)
+    if load is None:
+        name = c.TYPE_NAMES.get(type_code, str(type_code))
+        raise RdbError(f"a value of type {name} cannot be loaded")
+    return load(type_code, plain, limits)
+
+
+def _packed_intset(integers: array[int]) -> bytes:
+    """The intset blob: width, count, then the integers, all little-endian. O(n)."""
+    if sys.byteorder == "big":
+        integers = integers[:]
+        integers.byteswap()
+    return pack("<II", integers.itemsize, len(integers)) + integers.tobytes()
+
+
+def _load_string(type_code: int, plain: bytes, limits: Limits) -> bytes:
+    return plain
+
+
+def _load_list(type_code: int, plain: list[bytes], limits: Limits) -> ListValue:
+    return ListValue(limits, plain)
+
+
+def _load_set(type_code: int, plain: list[bytes], limits: Limits) -> SetValue:
+    return SetValue.of_members(limits, plain)
+
+
+def _load_hash(type_code: int, plain: list[bytes] | ExpiringHash, limits: Limits) -> HashValue:
+    if isinstance(plain, ExpiringHash):
+        if plain.expires_at_ms:
+            raise RdbError("a hash whose fields expire cannot be loaded")
+        plain = plain.fields
+    pairs = iter(plain)
+    entries = dict(zip(pairs, pairs, strict=True))
+    small = len(entries) <= limits.hash_max_listpack_entries
+    if small and type_code in _UNPACKED_HASHES:
+        small = _longest(plain) <= limits.hash_max_listpack_value
+    return HashValue.of_entries(limits, entries, small)
+
+
+def _load_sorted_set(type_code: int, plain: list[tuple[bytes, float]], limits: Limits) -> SortedSet:
+    scores = dict(plain)
+    small = len(scores) <= limits.zset_max_listpack_entries
+    if small and type_code in (c.TYPE_ZSET, c.TYPE_ZSET_2):
+        small = _longest(scores) <= limits.zset_max_listpack_value
+    return SortedSet.of_scores(limits, scores, small)
+
+
+def _load_stream(type_code: int, plain: Stream, limits: Limits) -> Stream:
+    return plain
+
+
+def _longest(strings: Iterable[bytes]) -> int:
+    return max(map(len, strings), default=0)
+
+
+_LOADERS: Final[dict[int, Callable[[int, Any, Limits], object]]] = {
+    c.TYPE_STRING: _load_string,
+    c.TYPE_LIST: _load_list,
+    c.TYPE_LIST_ZIPLIST: _load_list,
+    c.TYPE_LIST_QUICKLIST: _load_list,
+    c.TYPE_LIST_QUICKLIST_2: _load_list,
+    c.TYPE_SET: _load_set,
+    c.TYPE_SET_INTSET: _load_set,
+    c.TYPE_SET_LISTPACK: _load_set,
+    c.TYPE_HASH: _load_hash,
+    c.TYPE_HASH_ZIPMAP: _load_hash,
+    c.TYPE_HASH_ZIPLIST: _load_hash,
+    c.TYPE_HASH_LISTPACK: _load_hash,
+    c.TYPE_HASH_METADATA_PRE_GA: _load_hash,
+    c.TYPE_HASH_LISTPACK_EX_PRE_GA: _load_hash,
+    c.TYPE_HASH_METADATA: _load_hash,
+    c.TYPE_HASH_LISTPACK_EX: _load_hash,
+    c.TYPE_ZSET: _load_sorted_set,
+    c.TYPE_ZSET_2: _load_sorted_set,
+    c.TYPE_ZSET_ZIPLIST: _load_sorted_set,
+    c.TYPE_ZSET_LISTPACK: _load_sorted_set,
+    c.TYPE_STREAM_LISTPACKS: _load_stream,
+    c.TYPE_STREAM_LISTPACKS_2: _load_stream,
+    c.TYPE_STREAM_LISTPACKS_3: _load_stream,
+}
