@@ -1,0 +1,198 @@
+"""The master's view of one replica: what it declared, how far it is, in which state.
+
+States of a replica, in order
+
+    NONE                a connection that sent REPLCONF, not (yet) a replica
+    WAIT_BGSAVE_START   needs a snapshot that has not begun
+    WAIT_BGSAVE_END     its snapshot is being made (or, diskless, being sent); its stream gathers
+    SEND_BULK           the finished file is on its way to it
+    RDB_TRANSMITTED     wanted the snapshot alone and has it; is being disconnected
+    ONLINE              is fed the stream. After a diskless sync the stream begins only with
+                        its first ACK (`stream_on_ack`): nothing else tells the end of a load
+
+Source: Redis 7.0, replication.c (replconfCommand), server.h (SLAVE_STATE_*).
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Final
+
+from kvrepl.errors import NOT_INTEGER, SYNTAX, CommandError
+from kvrepl.numbers import parse_int
+from kvrepl.replication.actions import LinkId, Requirements
+from kvrepl.replication.backlog import Cursor
+
+MAX_ADDRESS_BYTES: Final = 255
+"""The longest `REPLCONF ip-address` (Redis: NET_HOST_STR_LEN with its final zero)."""
+
+
+class ReplicaState(Enum):
+    """Where a replica is, see above."""
+
+    NONE = "none"
+    WAIT_BGSAVE_START = "wait_bgsave_start"
+    WAIT_BGSAVE_END = "wait_bgsave_end"
+    SEND_BULK = "send_bulk"
+    RDB_TRANSMITTED = "rdb_transmitted"
+    ONLINE = "online"
+
+    @property
+    def shown(self) -> str:
+        """`slaveN:state=` of INFO, which does not tell the two waits apart."""
+        return "wait_bgsave" if self in WAITING else self.value
+
+
+WAITING: Final = (ReplicaState.WAIT_BGSAVE_START, ReplicaState.WAIT_BGSAVE_END)
+
+
+class ReplicaLink:
+    """One connection that is, or is about to be, a replica of ours.
+
+    Attributes:
+        link: the shell's name for the connection.
+        peer_ip: its address; `announced_ip` takes its place where the replica gave one.
+        port: what it listens on, 0 where it did not tell.
+        initial_offset: the offset of its snapshot, from WAIT_BGSAVE_END on.
+        cursor: its place in the backlog; None until it has one, and for rdb_only.
+        ack_offset: the greatest offset it has acknowledged.
+        ack_at_ms: when it last gave a sign that it lives.
+        last_io_ms: when it last sent anything.
+        stalled_since_ms: diskless: since when its socket takes nothing; None where it does.
+    """
+
+    __slots__ = (
+        "ack_at_ms",
+        "ack_offset",
+        "announced_ip",
+        "capa_eof",
+        "capa_psync2",
+        "cursor",
+        "initial_offset",
+        "last_io_ms",
+        "link",
+        "peer_ip",
+        "port",
+        "pre_psync",
+        "rdb_only",
+        "requirements",
+        "stalled_since_ms",
+        "state",
+        "stream_on_ack",
+    )
+
+    def __init__(self, link: LinkId, peer_ip: bytes, now_ms: int) -> None:
+        self.link = link
+        self.peer_ip = peer_ip
+        self.announced_ip = b""
+        self.port = 0
+        self.state = ReplicaState.NONE
+        self.capa_eof = False
+        self.capa_psync2 = False
+        self.rdb_only = False
+        self.pre_psync = False
+        self.requirements = Requirements()
+        self.initial_offset = 0
+        self.cursor: Cursor | None = None
+        self.ack_offset = 0
+        self.ack_at_ms = now_ms
+        self.last_io_ms = now_ms
+        self.stalled_since_ms: int | None = None
+        self.stream_on_ack = False
+
+    @property
+    def is_replica(self) -> bool:
+        """Whether it has asked for synchronization."""
+        return self.state is not ReplicaState.NONE
+
+    @property
+    def ip(self) -> bytes:
+        """The address by which others are told of it."""
+        return self.announced_ip or self.peer_ip
+
+    @property
+    def name(self) -> str:
+        """How the log names it."""
+        port = str(self.port) if self.port else "<unknown-replica-port>"
+        return f"{self.ip.decode('utf-8', 'backslashreplace')}:{port}"
+
+    @property
+    def lag_bytes(self) -> int:
+        """Stream bytes kept for it and not written: its output buffer. O(1)."""
+        return self.cursor.lag_bytes if self.cursor is not None else 0
+
+    def lag_seconds(self, now_ms: int) -> int:
+        """Seconds since it last acknowledged; 0 where it is not online. O(1)."""
+        if self.state is not ReplicaState.ONLINE:
+            return 0
+        return max(0, now_ms - self.ack_at_ms) // 1000
+
+    def declare(self, option: bytes, value: bytes) -> bool:
+        """Take in one option of REPLCONF by which a replica describes itself.
+
+        Args:
+            option: the option's name in lower case.
+            value: its argument.
+
+        Returns:
+            False where it is no such option.
+
+        Raises:
+            CommandError: the value cannot be taken.
+        """
+        if option == b"listening-port":
+            self.port = integer(value)
+        elif option == b"ip-address":
+            if len(value) > MAX_ADDRESS_BYTES:
+                raise CommandError(
+                    b"ERR REPLCONF ip-address provided by replica instance is too long: %d bytes"
+                    % len(value)
+                )
+            self.announced_ip = value
+        elif option == b"capa":
+            capability = value.lower()
+            self.capa_eof |= capability == b"eof"
+            self.capa_psync2 |= capability == b"psync2"
+        elif option == b"rdb-only":
+            flag = integer(value)
+            if flag not in (0, 1):
+                raise CommandError(b"ERR value is out of range, must be between 0 and 1")
+            self.rdb_only = flag == 1
+        elif option == b"rdb-filter-only":
+            self.requirements = _filter(value)
+        else:
+            return False
+        return True
+
+
+def _filter(value: bytes) -> Requirements:
+    """Parse the list of `rdb-filter-only`: what is not named is left out of the snapshot."""
+    exclude_functions = True
+    for word in value.split():
+        if word.lower() != b"functions":
+            raise CommandError(b"ERR Unsupported rdb-filter-only option: " + word)
+        exclude_functions = False
+    return Requirements(exclude_data=True, exclude_functions=exclude_functions)
+
+
+def integer(text: bytes) -> int:
+    """Parse a decimal 64-bit integer of a command's arguments.
+
+    Raises:
+        CommandError: it is none.
+    """
+    number = parse_int(text)
+    if number is None:
+        raise NOT_INTEGER
+    return number
+
+
+def options(argv: list[bytes]) -> list[tuple[bytes, bytes]]:
+    """Split REPLCONF's arguments into pairs, names in lower case.
+
+    Raises:
+        CommandError: an option has no value.
+    """
+    if len(argv) % 2 == 0:
+        raise SYNTAX
+    return [(argv[i].lower(), argv[i + 1]) for i in range(1, len(argv), 2)]

@@ -1,0 +1,628 @@
+"""The master's side: who follows us, from where each may go on, and when a snapshot is made.
+
+A link becomes a replica by PSYNC (or SYNC) and then takes one of two ways:
+
+    resumable               -> +CONTINUE, ONLINE, stream from its offset
+    anything else           -> WAIT_BGSAVE_START -> [fork] +FULLRESYNC, WAIT_BGSAVE_END
+         disk                    -> child done: SEND_BULK -> file sent: ONLINE, stream
+         sockets                 -> child done: ONLINE -> first ACK: stream
+
+Snapshots are shared. Replicas with equal requirements that wait when a child can be forked
+form its group. A replica that comes while a *disk* child is running may join it, provided that
+some replica has been waiting for that child since its start: that one's cursor still
+holds every byte written since the fork. All others wait for the next child; at most one runs.
+
+The offset of a snapshot is that of the instant of the fork: StartBgsave carries it, the shell
+forks and reports at once, and `bgsave_started` asserts that it has not moved.
+
+Invariants: a link in `replicas` is not in state NONE; a backlog exists while `replicas` is not
+empty; every replica in WAIT_BGSAVE_END (rdb_only ones apart) holds a cursor no later than
+its initial_offset, every ONLINE one a cursor.
+
+Source: Redis 7.0, replication.c (syncCommand, masterTryPartialResync, replconfCommand,
+startBgsaveForReplication, updateSlavesWaitingBgsave, shouldStartChildReplication,
+replicationCron).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import Enum
+
+from kvrepl.errors import CommandError
+from kvrepl.replication import wire
+from kvrepl.replication.actions import (
+    Action,
+    Actions,
+    CloseReplica,
+    KillChild,
+    LinkId,
+    ReapChildren,
+    Requirements,
+    SaveInfo,
+    SendToReplica,
+    StartBgsave,
+    StartStream,
+    StartTransfer,
+    Target,
+    notice,
+    warning,
+)
+from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
+from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.replication.stream import ANY_DB, Stream
+from kvrepl.resp.values import NO_REPLY, OK, Reply
+
+
+class Child(Enum):
+    """The one child process that may run."""
+
+    DISK = "an RDB file"
+    SOCKETS = "an RDB sent to replicas"
+    OTHER = "something else (AOF rewrite)"
+
+
+@dataclass(slots=True)
+class SyncCounters:
+    """`sync_full`, `sync_partial_ok` and `sync_partial_err` of INFO."""
+
+    full: int = 0
+    partial_ok: int = 0
+    partial_err: int = 0
+
+
+class MasterSide:
+    """All replicas of this server, whether it is a master or a replica itself.
+
+    Every method takes `now_ms`, milliseconds of a clock that never goes back, and returns the
+    actions for the shell.
+
+    Args:
+        settings: read at each use.
+        stream: what is handed down; shared with the rest of this package.
+        save_info: what a snapshot made now has to say of replication; None where it cannot.
+        now_ms: when the server started.
+    """
+
+    def __init__(
+        self,
+        settings: ReplicationSettings,
+        stream: Stream,
+        save_info: Callable[[], SaveInfo | None],
+        now_ms: int,
+    ) -> None:
+        self.replicas: list[ReplicaLink] = []
+        self.counters = SyncCounters()
+        self.good_replicas = 0
+        self.no_replicas_since_ms = now_ms
+        self.child: Child | None = None
+        self.wants_acks = False
+        self._settings = settings
+        self._stream = stream
+        self._save_info = save_info
+        self._links: dict[LinkId, ReplicaLink] = {}
+        self._group: StartBgsave | None = None
+
+    # --- what replicas say --------------------------------------------------------------------
+
+    def find(self, link: LinkId) -> ReplicaLink | None:
+        """Return what is known of a connection, None where it never spoke of replication."""
+        return self._links.get(link)
+
+    def on_replconf(
+        self,
+        link: LinkId,
+        argv: list[bytes],
+        now_ms: int,
+        *,
+        ip: bytes = b"",
+        on_getack: Callable[[], Actions] = list,
+    ) -> tuple[Reply, Actions]:
+        """Handle REPLCONF.
+
+        Args:
+            link: the connection.
+            argv: the whole command.
+            ip: the peer's address, used the first time.
+            on_getack: what to do for GETACK, which only our master sends.
+
+        Returns:
+            The reply (OK, or NO_REPLY after ACK and GETACK) and actions.
+
+        Raises:
+            CommandError: an option is unknown or its value cannot be taken; the options
+                before it stay in effect, as in Redis.
+        """
+        pairs = options(argv)
+        if pairs and pairs[0][0] == b"getack":
+            return NO_REPLY, on_getack()
+        known = self._open(link, ip, now_ms)
+        known.last_io_ms = now_ms
+        for option, value in pairs:
+            if option == b"ack":
+                return NO_REPLY, self._on_ack(known, value, now_ms)
+            if option == b"getack":
+                return NO_REPLY, on_getack()
+            if not known.declare(option, value):
+                raise CommandError(b"ERR Unrecognized REPLCONF option: " + option)
+        return OK, []
+
+    def on_psync(
+        self,
+        link: LinkId,
+        argv: list[bytes],
+        now_ms: int,
+        *,
+        ip: bytes = b"",
+        pending_output: bool = False,
+    ) -> Actions:
+        """Handle PSYNC and SYNC of a connection that is no replica yet.
+
+        Args:
+            link: the connection.
+            argv: the whole command.
+            ip: the peer's address, used the first time.
+            pending_output: replies are still queued on the connection, between which and the
+                snapshot the peer could not tell.
+
+        Raises:
+            CommandError: refused; the connection stays a client.
+        """
+        replica = self._open(link, ip, now_ms)
+        if replica.is_replica:
+            return []
+        if pending_output:
+            raise CommandError(b"ERR SYNC and PSYNC are invalid with pending output")
+        if replica.requirements != Requirements() and not replica.capa_eof:
+            raise CommandError(b"ERR Filtered replica requires EOF capability")
+        replica.last_io_ms = now_ms
+        actions: Actions = [notice(f"Replica {replica.name} asks for synchronization")]
+        if argv[0].lower() == b"psync":
+            replid, offset = argv[1], wire.from_wire(integer(argv[2]))
+            if self._stream.resumable(replid, offset):
+                return actions + self._resume(replica, offset, now_ms)
+            actions.append(self._explain_refusal(replica, replid, offset))
+            if not replid.startswith(b"?"):
+                self.counters.partial_err += 1
+        else:
+            replica.pre_psync = True
+        return actions + self._enter_full_sync(replica, now_ms)
+
+    def on_keepalive(self, link: LinkId, now_ms: int) -> None:
+        """An empty line came from a replica: it is busy loading and means to stay."""
+        replica = self._links.get(link)
+        if replica is not None and replica.is_replica:
+            replica.ack_at_ms = replica.last_io_ms = now_ms
+
+    def on_stall(self, link: LinkId, *, stalled: bool, now_ms: int) -> None:
+        """During a diskless transfer, a replica's socket stopped or went on taking bytes."""
+        replica = self._links.get(link)
+        if replica is None:
+            return
+        if not stalled:
+            replica.stalled_since_ms = None
+        elif replica.stalled_since_ms is None:
+            replica.stalled_since_ms = now_ms
+
+    def on_closed(self, link: LinkId, now_ms: int) -> Actions:
+        """A connection of which we may know was closed by its peer or by the shell."""
+        known = self._links.pop(link, None)
+        if known is None or not known.is_replica:
+            return []
+        return [notice(f"Connection with replica {known.name} lost."), *self._forget(known, now_ms)]
+
+    # --- children -----------------------------------------------------------------------------
+
+    def child_started(self, child: Child) -> None:
+        """A child was forked for another reason than StartBgsave (BGSAVE, AOF rewrite)."""
+        assert self.child is None, self.child
+        self.child = child
+
+    def child_exited(self, now_ms: int) -> Actions:
+        """A child that made no RDB has ended."""
+        self.child = None
+        return self._start_pending(now_ms)
+
+    def bgsave_started(self, now_ms: int) -> Actions:
+        """The child of StartBgsave has been forked, in the same turn."""
+        group = self._group
+        assert group is not None and group.offset == self._stream.history.offset
+        self._group = None
+        self.child = Child.DISK if group.target is Target.DISK else Child.SOCKETS
+        actions: Actions = []
+        for link in group.links:
+            replica = self._links.get(link)
+            if replica is not None and replica.state is ReplicaState.WAIT_BGSAVE_START:
+                cursor = None if replica.rdb_only else self._backlog_cursor(group.offset)
+                replica.cursor = cursor
+                actions += self._begin_full_sync(replica, group.offset)
+        return actions
+
+    def bgsave_not_started(self, now_ms: int) -> Actions:
+        """The child of StartBgsave could not be forked: nobody that waits can be served."""
+        self._group = None
+        actions: Actions = [warning("BGSAVE for replication failed")]
+        for replica in self._in_state(ReplicaState.WAIT_BGSAVE_START):
+            error = b"-ERR BGSAVE failed, replication can't continue\r\n"
+            actions.append(SendToReplica(replica.link, error))
+            actions += self._disconnect(replica, now_ms, flush=True)
+        return actions
+
+    def bgsave_done(self, *, ok: bool, now_ms: int) -> Actions:
+        """A child that made an RDB has ended, whoever had asked for it.
+
+        Args:
+            ok: the snapshot is whole; for sockets, every byte has been passed on as well.
+        """
+        child = self.child
+        self.child = None
+        actions: Actions = []
+        for replica in self._in_state(ReplicaState.WAIT_BGSAVE_END):
+            if not ok:
+                actions.append(warning("SYNC failed. BGSAVE child returned an error"))
+                actions += self._disconnect(replica, now_ms)
+            elif child is Child.SOCKETS:
+                actions += self._streamed(replica, now_ms)
+            else:
+                replica.state = ReplicaState.SEND_BULK
+                actions.append(StartTransfer(replica.link))
+        return actions + self._start_pending(now_ms)
+
+    def transfer_done(self, link: LinkId, now_ms: int) -> Actions:
+        """The whole file of StartTransfer has been written to the replica."""
+        replica = self._links.get(link)
+        if replica is None or replica.state is not ReplicaState.SEND_BULK:
+            return []
+        if replica.rdb_only:
+            return self._finish_rdb_only(replica, now_ms)
+        actions = self._put_online(replica, now_ms)
+        return actions + self._start_stream(replica)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def ping(self) -> None:
+        """Feed a ping, from which replicas know that an idle master lives."""
+        if self.replicas:
+            self._stream.feed(ANY_DB, wire.STREAM_PING)
+
+    def request_acks(self) -> None:
+        """Ask every replica for its offset with the next flush_requests (WAIT, shutdown)."""
+        self.wants_acks = True
+
+    def flush_requests(self) -> None:
+        """Feed the GETACK that was asked for since the last call; once a loop turn, unpaused."""
+        if self.wants_acks:
+            self.wants_acks = False
+            if self.replicas:
+                self._stream.feed(ANY_DB, wire.GETACK)
+
+    def tick(self, now_ms: int) -> Actions:
+        """Do what is due once a second: keepalives, timeouts, the backlog's ttl, snapshots."""
+        actions: Actions = []
+        for replica in self.replicas:
+            if self._waits_in_silence(replica):
+                actions.append(SendToReplica(replica.link, wire.KEEPALIVE))
+        for replica in list(self.replicas):
+            actions += self._check_timeout(replica, now_ms)
+        actions += self._check_backlog_ttl(now_ms)
+        actions += self._start_pending(now_ms)
+        self.count_good_replicas(now_ms)
+        return actions
+
+    def count_good_replicas(self, now_ms: int) -> None:
+        """Recount the replicas that min-replicas-to-write may rely on. O(replicas)."""
+        max_lag_s = self._settings.min_replicas_max_lag
+        self.good_replicas = sum(
+            1
+            for replica in self.replicas
+            if replica.state is ReplicaState.ONLINE and replica.lag_seconds(now_ms) <= max_lag_s
+        )
+
+    @property
+    def too_few_replicas(self) -> bool:
+        """Whether a master must refuse writes with -NOREPLICAS."""
+        wanted = self._settings.min_replicas_to_write
+        return (
+            wanted > 0 and self._settings.min_replicas_max_lag > 0 and self.good_replicas < wanted
+        )
+
+    def disconnect_all(self, now_ms: int) -> Actions:
+        """Disconnect every replica: what they follow is about to be another history."""
+        actions: Actions = []
+        for replica in list(self.replicas):
+            actions += self._disconnect(replica, now_ms)
+        return actions
+
+    # --- within -------------------------------------------------------------------------------
+
+    def _open(self, link: LinkId, ip: bytes, now_ms: int) -> ReplicaLink:
+        known = self._links.get(link)
+        if known is None:
+            known = self._links[link] = ReplicaLink(link, ip, now_ms)
+        return known
+
+    def _in_state(self, state: ReplicaState) -> list[ReplicaLink]:
+        return [replica for replica in self.replicas if replica.state is state]
+
+    def _on_ack(self, replica: ReplicaLink, value: bytes, now_ms: int) -> Actions:
+        if not replica.is_replica:
+            return []
+        try:
+            offset = integer(value)
+        except CommandError:
+            return []
+        replica.ack_offset = max(replica.ack_offset, offset)
+        replica.ack_at_ms = now_ms
+        actions: Actions = []
+        # The replica has its whole snapshot, and we have not yet seen that the child is done.
+        if self.child is not None and replica.state is ReplicaState.WAIT_BGSAVE_END:
+            actions.append(ReapChildren())
+        if replica.stream_on_ack and replica.state is ReplicaState.ONLINE:
+            actions += self._start_stream(replica)
+        return actions
+
+    def _explain_refusal(self, replica: ReplicaLink, replid: bytes, offset: int) -> Action:
+        """Say why a partial resynchronization is not possible."""
+        history, backlog = self._stream.history, self._stream.backlog
+        if replid.startswith(b"?"):
+            return notice(f"Full resync requested by replica {replica.name}")
+        name = replid.lower()
+        asked = wire.to_wire(offset)
+        if name not in (history.replid, history.replid2):
+            return notice(
+                "Partial resynchronization not accepted: Replication ID mismatch (Replica asked "
+                f"for '{replid.decode('ascii', 'backslashreplace')}', my replication IDs are "
+                f"'{history.replid.decode()}' and '{history.replid2.decode()}')"
+            )
+        if not history.continues(replid, offset):
+            return notice(
+                "Partial resynchronization not accepted: Requested offset for second ID was "
+                f"{asked}, but I can reply up to {history.second_repl_offset}"
+            )
+        if backlog is not None and offset > backlog.end:
+            return warning(
+                f"Warning: replica {replica.name} tried to PSYNC with an offset that is greater "
+                "than the master replication offset."
+            )
+        return notice(
+            f"Unable to partial resync with replica {replica.name} for lack of backlog (Replica "
+            f"request was: {asked})."
+        )
+
+    def _backlog_cursor(self, offset: int) -> Cursor:
+        backlog = self._stream.backlog
+        assert backlog is not None, "replicas attached and no backlog"
+        return backlog.cursor(offset)
+
+    def _resume(self, replica: ReplicaLink, offset: int, now_ms: int) -> Actions:
+        """Go on from the backlog. No SELECT is forced: the replica knows its database."""
+        self.counters.partial_ok += 1
+        replica.state = ReplicaState.ONLINE
+        replica.ack_at_ms = now_ms
+        replica.cursor = self._backlog_cursor(offset)
+        self.replicas.append(replica)
+        self.count_good_replicas(now_ms)
+        reply = wire.partial_resync(self._stream.history.replid, names_id=replica.capa_psync2)
+        return [
+            SendToReplica(replica.link, reply),
+            notice(
+                f"Partial resynchronization request from {replica.name} accepted. Sending "
+                f"{replica.lag_bytes} bytes of backlog starting from offset "
+                f"{wire.to_wire(offset)}."
+            ),
+            StartStream(replica.link, replica.cursor),
+        ]
+
+    def _enter_full_sync(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        """Put a replica among those that need a snapshot, and see how it can get one."""
+        self.counters.full += 1
+        replica.state = ReplicaState.WAIT_BGSAVE_START
+        self.replicas.append(replica)
+        actions: Actions = []
+        if len(self.replicas) == 1 and self._stream.backlog is None:
+            # Nothing was counted while no backlog was: our id names no known data before now.
+            self._stream.history.change()
+            self._stream.create_backlog()
+            history = self._stream.history
+            actions.append(
+                notice(
+                    "Replication backlog created, my new replication IDs are "
+                    f"'{history.replid.decode()}' and '{history.replid2.decode()}'"
+                )
+            )
+        if self.child is Child.DISK:
+            return actions + self._join_running_bgsave(replica)
+        if self.child is Child.SOCKETS:
+            text = "Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"
+        elif self._delayed(replica):
+            text = "Delay next BGSAVE for diskless SYNC"
+        elif self.child is None and self._group is None:
+            return actions + self._start_bgsave(self._waiting_group(), now_ms)
+        else:
+            text = (
+                "No BGSAVE in progress, but another BG operation is active. BGSAVE for "
+                "replication delayed"
+            )
+        return [*actions, notice(text)]
+
+    def _delayed(self, replica: ReplicaLink) -> bool:
+        """Whether a diskless snapshot waits for more replicas to come."""
+        settings = self._settings
+        return (
+            settings.repl_diskless_sync
+            and replica.capa_eof
+            and settings.repl_diskless_sync_delay > 0
+        )
+
+    def _join_running_bgsave(self, replica: ReplicaLink) -> Actions:
+        """Let a replica share the disk snapshot in the making, where one waits since its start."""
+        waiting = self._in_state(ReplicaState.WAIT_BGSAVE_END)
+        first = next((r for r in waiting if not r.rdb_only or replica.rdb_only), None)
+        if (
+            first is None
+            or (first.capa_eof and not replica.capa_eof)
+            or (first.capa_psync2 and not replica.capa_psync2)
+            or first.requirements != replica.requirements
+        ):
+            return [
+                notice(
+                    "Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE "
+                    "for SYNC"
+                )
+            ]
+        if not replica.rdb_only:
+            assert first.cursor is not None and first.cursor.offset == first.initial_offset
+            replica.cursor = first.cursor.clone()
+        actions = self._begin_full_sync(replica, first.initial_offset)
+        return [*actions, notice("Waiting for end of BGSAVE for SYNC")]
+
+    def _begin_full_sync(self, replica: ReplicaLink, offset: int) -> Actions:
+        """Announce the snapshot at `offset`; all that is written from there on gathers for it."""
+        replica.initial_offset = offset
+        replica.state = ReplicaState.WAIT_BGSAVE_END
+        self._stream.force_select()
+        if replica.pre_psync:
+            return []
+        return [SendToReplica(replica.link, wire.full_resync(self._stream.history.replid, offset))]
+
+    def _waiting_group(self) -> list[ReplicaLink]:
+        """The first replica that waits for a snapshot, and those that can share it."""
+        waiting = self._in_state(ReplicaState.WAIT_BGSAVE_START)
+        return [r for r in waiting if r.requirements == waiting[0].requirements]
+
+    def _start_pending(self, now_ms: int) -> Actions:
+        """Start a snapshot for those that wait, where no child runs and none more is awaited."""
+        if self.child is not None or self._group is not None:
+            return []
+        group = self._waiting_group()
+        if not group:
+            return []
+        settings = self._settings
+        enough = settings.repl_diskless_sync_max_replicas
+        longest_s = max(now_ms - replica.last_io_ms for replica in group) // 1000
+        if (
+            not settings.repl_diskless_sync
+            or 0 < enough <= len(group)
+            or longest_s >= settings.repl_diskless_sync_delay
+        ):
+            return self._start_bgsave(group, now_ms)
+        return []
+
+    def _start_bgsave(self, group: list[ReplicaLink], now_ms: int) -> Actions:
+        requirements = group[0].requirements
+        diskless = self._settings.repl_diskless_sync or requirements != Requirements()
+        all_eof = all(replica.capa_eof for replica in group)
+        target = Target.SOCKETS if diskless and all_eof else Target.DISK
+        actions: Actions = [notice(f"Starting BGSAVE for SYNC with target: {target.value}")]
+        save_info = self._save_info()
+        if save_info is None:
+            actions.append(
+                warning(
+                    "BGSAVE for replication: replication information not available, can't "
+                    "generate the RDB file right now. Try later."
+                )
+            )
+            return actions + self.bgsave_not_started(now_ms)
+        links = tuple(replica.link for replica in group)
+        offset = self._stream.history.offset
+        self._group = StartBgsave(target, links, offset, requirements, save_info)
+        return [*actions, self._group]
+
+    def _streamed(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        """A diskless transfer is complete; the stream waits until the replica has loaded."""
+        if replica.rdb_only:
+            return self._finish_rdb_only(replica, now_ms)
+        replica.stream_on_ack = True
+        return [
+            *self._put_online(replica, now_ms),
+            notice(
+                f"Streamed replica with replica {replica.name} via socket succeeded. Waiting for "
+                "REPLCONF ACK from replica to enable streaming"
+            ),
+        ]
+
+    def _put_online(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        replica.state = ReplicaState.ONLINE
+        # Not its last sign of life: it could be loading, and is given the whole repl-timeout.
+        replica.ack_at_ms = now_ms
+        replica.stalled_since_ms = None
+        self.count_good_replicas(now_ms)
+        return [notice(f"Synchronization with replica {replica.name} succeeded")]
+
+    def _start_stream(self, replica: ReplicaLink) -> Actions:
+        replica.stream_on_ack = False
+        assert replica.cursor is not None
+        return [StartStream(replica.link, replica.cursor)]
+
+    def _finish_rdb_only(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        replica.state = ReplicaState.RDB_TRANSMITTED
+        text = (
+            f"RDB transfer completed, rdb only replica ({replica.name}) should be disconnected asap"
+        )
+        return [notice(text), *self._disconnect(replica, now_ms, flush=True)]
+
+    def _waits_in_silence(self, replica: ReplicaLink) -> bool:
+        """Whether a bare newline must show this replica that we live: nothing else goes to it."""
+        return replica.state is ReplicaState.WAIT_BGSAVE_START or (
+            replica.state is ReplicaState.WAIT_BGSAVE_END and self.child is not Child.SOCKETS
+        )
+
+    def _check_timeout(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        timeout_ms = self._settings.repl_timeout * 1000
+        if replica.state is ReplicaState.ONLINE and not replica.pre_psync:
+            if now_ms - replica.ack_at_ms > timeout_ms:
+                kind = "streaming sync"
+                text = f"Disconnecting timedout replica ({kind}): {replica.name}"
+                return [warning(text), *self._disconnect(replica, now_ms)]
+        elif (
+            replica.state is ReplicaState.WAIT_BGSAVE_END
+            and self.child is Child.SOCKETS
+            and replica.stalled_since_ms is not None
+            and now_ms - replica.stalled_since_ms > timeout_ms
+        ):
+            text = f"Disconnecting timedout replica (full sync): {replica.name}"
+            return [warning(text), *self._disconnect(replica, now_ms)]
+        return []
+
+    def _check_backlog_ttl(self, now_ms: int) -> Actions:
+        """Free the backlog of a master that nobody has followed for long.
+
+        The id changes with it: what is written from now on is counted nowhere, so a replica of
+        the old id must not be taken for one that has it.
+        """
+        ttl_s = self._settings.repl_backlog_ttl
+        if self.replicas or ttl_s == 0 or not self._stream.originates:
+            return []
+        if self._stream.backlog is None or now_ms - self.no_replicas_since_ms <= ttl_s * 1000:
+            return []
+        self._stream.history.change()
+        self._stream.free_backlog()
+        return [
+            notice(f"Replication backlog freed after {ttl_s} seconds without connected replicas.")
+        ]
+
+    def _disconnect(self, replica: ReplicaLink, now_ms: int, *, flush: bool = False) -> Actions:
+        self._links.pop(replica.link, None)
+        return [CloseReplica(replica.link, flush), *self._forget(replica, now_ms)]
+
+    def _forget(self, replica: ReplicaLink, now_ms: int) -> Actions:
+        """Take a replica off the list; kill the child that only it waited for."""
+        waited = replica.state is ReplicaState.WAIT_BGSAVE_END
+        replica.state = ReplicaState.NONE
+        self.replicas.remove(replica)
+        if replica.cursor is not None:
+            replica.cursor.close()
+            replica.cursor = None
+        if not self.replicas:
+            self.no_replicas_since_ms = now_ms
+        self.count_good_replicas(now_ms)
+        if not waited or self._in_state(ReplicaState.WAIT_BGSAVE_END):
+            return []
+        if self.child is Child.SOCKETS:
+            text = "Diskless rdb transfer, last replica dropped, killing fork child."
+            return [warning(text), KillChild()]
+        if self.child is Child.DISK and not self._settings.save_points:
+            return [KillChild()]
+        return []

@@ -1,0 +1,568 @@
+"""The replica's side: from a connection to a master to a stream that is applied.
+
+The states and what may follow what are in `states`; every change is checked against that table.
+
+What may be resumed. While `resume_db` is not None, the dataset is exactly `history.offset` bytes
+of `history.replid`, and the stream there is on that database: PSYNC asks to go on from it. It
+survives a lost link and a snapshot that never arrived whole, and it is dropped at the moment the
+dataset is given up for a snapshot (see `_give_up_dataset`), not before: the history is
+adopted when the snapshot has been loaded, not when it is announced.
+
+What is applied. Bytes go to the shell as they come (ApplyStream); the offset moves, and the bytes
+go to our own backlog, only when the shell reports them applied, which inside a MULTI is at EXEC.
+What is not applied when the link breaks is forgotten and asked for again.
+
+Retries. A refused handshake waits for the next second; a lost link, an aborted transfer and a
+timeout reconnect at once, before the master's backlog moves on.
+
+Source: Redis 7.0, replication.c (syncWithMaster, slaveTryPartialResynchronization,
+readSyncBulkPayload, replicationCron, replicationCacheMaster, cancelReplicationHandshake).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from kvrepl.errors import CommandError
+from kvrepl.replication import handshake, wire
+from kvrepl.replication.actions import (
+    AbortTransfer,
+    Actions,
+    ApplyStream,
+    BeginTransfer,
+    Chunk,
+    Close,
+    Connect,
+    LinkDown,
+    LinkUp,
+    Load,
+    LoadSnapshot,
+    Log,
+    Send,
+    notice,
+    warning,
+)
+from kvrepl.replication.handshake import PsyncOutcome, PsyncReply
+from kvrepl.replication.payload import FramingError, Payload
+from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.replication.states import TRANSITIONS, State
+from kvrepl.replication.stream import Stream
+
+LINE_TIMEOUT_MS: Final = 5000
+"""How long a reply line may stay incomplete (Redis: repl_syncio_timeout)."""
+
+
+_LOADS: Final = {"swapdb": Load.SWAP, "on-empty-db": Load.IN_PLACE}
+
+
+class ReplicaSide:
+    """The link to our master, or the absence of one.
+
+    Every method that takes `now_ms` means milliseconds of a clock that never goes back.
+
+    Args:
+        settings: read at each use.
+        stream: our history and backlog; shared with the rest of this package.
+        disconnect_sub_replicas: called where those who follow us cannot go on.
+        dataset_is_empty: asked when a snapshot begins (repl-diskless-load on-empty-db).
+        on_psync_outcome: told whether the master accepted our PSYNC, for a planned failover.
+    """
+
+    def __init__(
+        self,
+        settings: ReplicationSettings,
+        stream: Stream,
+        *,
+        disconnect_sub_replicas: Callable[[int], Actions],
+        dataset_is_empty: Callable[[], bool],
+        on_psync_outcome: Callable[[bool, int], Actions],
+    ) -> None:
+        self.state = State.NONE
+        self.host = ""
+        self.port = 0
+        self.resume_db: int | None = None
+        self.failing_over = False
+        self.down_since_ms: int | None = None
+        self.last_io_ms = 0
+        self.payload: Payload | None = None
+        self.pre_psync = False
+        self._settings = settings
+        self._stream = stream
+        self._disconnect_sub_replicas = disconnect_sub_replicas
+        self._dataset_is_empty = dataset_is_empty
+        self._on_psync_outcome = on_psync_outcome
+        self._announced: tuple[bytes, int] | None = None
+        self._load = Load.FROM_FILE
+        self._line = b""
+        self._line_since_ms = 0
+        self._held = b""
+        self._awaited: deque[handshake.Request] = deque()
+        self._ack_at_once = False
+        self._lost_while_loading = False
+        self._pending: deque[bytes] = deque()
+        self.pending_bytes = 0
+
+    @property
+    def address(self) -> str:
+        """The master as logs name it."""
+        return f"{self.host}:{self.port}"
+
+    @property
+    def connected(self) -> bool:
+        """Whether the stream flows (`master_link_status:up`)."""
+        return self.state is State.CONNECTED
+
+    @property
+    def syncing(self) -> bool:
+        """Whether a snapshot is arriving or being loaded (`master_sync_in_progress`)."""
+        return self.state in (State.RECEIVE_FRAMING, State.TRANSFER, State.LOADING)
+
+    # --- role ---------------------------------------------------------------------------------
+
+    def follow(self, host: str, port: int, now_ms: int) -> Actions:
+        """Turn to a master, leaving the present one if any.
+
+        What we hold stays resumable. A server that was a master sets `resume_db` before, as
+        its own history may well be a prefix of that of the new master.
+        """
+        actions = self._leave_link(now_ms)
+        self.host, self.port = host, port
+        self._enter(State.CONNECT)
+        return [*actions, notice(f"Connecting to MASTER {self.address}"), *self._connect(now_ms)]
+
+    def unfollow(self, now_ms: int) -> Actions:
+        """Leave the master for good: there is nothing to be resumed any more."""
+        actions = self._leave_link(now_ms)
+        self._enter(State.NONE)
+        self.resume_db = None
+        self.down_since_ms = None
+        return actions
+
+    # --- the connection -----------------------------------------------------------------------
+
+    def connected_to_master(self, now_ms: int) -> Actions:
+        """Connect has succeeded."""
+        if self.state is not State.CONNECTING:
+            return []
+        self.last_io_ms = now_ms
+        self._enter(State.RECEIVE_PING_REPLY)
+        text = "Non blocking connect for SYNC fired the event."
+        return [notice(text), Send(wire.HANDSHAKE_PING)]
+
+    def connect_failed(self, error: str, now_ms: int) -> Actions:
+        """Connect has failed; the next tick tries again."""
+        if self.state is not State.CONNECTING:
+            return []
+        self._enter(State.CONNECT)
+        return [warning(f"Error condition on socket for SYNC: {error}")]
+
+    def receive(self, data: bytes, now_ms: int) -> Actions:
+        """Bytes have come from the master.
+
+        Between LoadSnapshot and load_finished the shell should not read; what it had read
+        before is held here.
+
+        Args:
+            data: not empty, in any cut.
+
+        Cost: O(len(data)).
+        """
+        self.last_io_ms = now_ms
+        if self.state is State.CONNECTED:  # hot: benchmarks/replication (relay)
+            return self._take_stream(data)
+        actions: Actions = []
+        while data:
+            data = self._take(data, now_ms, actions)
+        return actions
+
+    def link_lost(self, reason: str, now_ms: int) -> Actions:
+        """The connection has ended, by its peer or by an error; not by our own Close."""
+        if self.state is State.CONNECTED:
+            return self._disconnected(now_ms)
+        if self.state is State.LOADING:
+            # Every byte of the snapshot is here; the load is worth finishing.
+            self._lost_while_loading = True
+            return []
+        if self.syncing:
+            text = f"I/O error trying to sync with MASTER: {reason}"
+            return self._abort_and_reconnect(warning(text), now_ms, close=False)
+        if self.state in (State.NONE, State.CONNECT):
+            return []
+        if self.state is State.RECEIVE_PSYNC_REPLY:
+            text = "Master did not reply to PSYNC, will try later"
+            self._enter(State.CONNECT)
+            return [warning(text), *self._on_psync_outcome(False, now_ms)]
+        self._enter(State.CONNECT)
+        return [warning(f"Failed to read response from the server: {reason}")]
+
+    def protocol_error(self, text: str, now_ms: int) -> Actions:
+        """The stream is no RESP: where it can be resumed cannot be known any more."""
+        if self.state is not State.CONNECTED:
+            return []
+        self.resume_db = None
+        actions: Actions = [warning(f"Protocol error from master: {text}"), Close()]
+        return actions + self._disconnected(now_ms)
+
+    # --- the stream ---------------------------------------------------------------------------
+
+    def applied(self, count: int, db: int) -> None:
+        """The next `count` bytes of ApplyStream have been applied.
+
+        Args:
+            count: whole commands; inside a MULTI nothing until its EXEC.
+            db: the database the stream is on after them.
+
+        Cost: O(1) where count covers what came in one read.
+        """
+        if self.state is not State.CONNECTED:
+            return
+        assert 0 <= count <= self.pending_bytes, (count, self.pending_bytes)
+        self.pending_bytes -= count
+        if self.resume_db is not None:
+            self.resume_db = db
+        pending = self._pending
+        while count:
+            data = pending.popleft()
+            if len(data) > count:
+                pending.appendleft(data[count:])
+                data = data[:count]
+            self._stream.relay(data)
+            count -= len(data)
+
+    def acknowledge(self) -> Actions:
+        """Tell the master our offset: each second, after a diskless load, and on GETACK."""
+        if self.state is not State.CONNECTED or self.pre_psync:
+            return []
+        return [Send(wire.acknowledge(self._stream.history.offset))]
+
+    # --- the snapshot -------------------------------------------------------------------------
+
+    def load_finished(self, *, ok: bool, stream_db: int, now_ms: int) -> Actions:
+        """The shell has loaded the snapshot, or could not.
+
+        Args:
+            ok: the dataset is that of the snapshot.
+            stream_db: `repl-stream-db` of the snapshot; 0 where it has none.
+        """
+        if self.state is not State.LOADING:
+            return []
+        if not ok:
+            text = "Failed trying to load the MASTER synchronization DB"
+            lost, self._lost_while_loading = self._lost_while_loading, False
+            return self._abort_and_reconnect(warning(text), now_ms, close=not lost, drop=False)
+        actions = self._give_up_dataset(now_ms) if self._load is Load.SWAP else []
+        history = self._stream.history
+        self.pre_psync = self._announced is None
+        if self._announced is not None:
+            history.adopt(*self._announced)
+            self.resume_db = stream_db
+        else:
+            history.detach()
+        self._stream.create_backlog()
+        actions.append(notice("MASTER <-> REPLICA sync: Finished with success"))
+        return actions + self._begin_stream(stream_db, now_ms)
+
+    # --- time ---------------------------------------------------------------------------------
+
+    def tick(self, now_ms: int) -> Actions:
+        """Do what is due once a second: timeouts, the next attempt, ACK, keepalive."""
+        state = self.state
+        if state is State.NONE:
+            return []
+        if state is State.LOADING:
+            return [] if self._lost_while_loading else [Send(wire.KEEPALIVE)]
+        if state is State.CONNECT:
+            text = f"Connecting to MASTER {self.address}"
+            return [notice(text), *self._connect(now_ms)]
+        silent_ms = now_ms - self.last_io_ms
+        if silent_ms > self._settings.repl_timeout * 1000:
+            return self._time_out(now_ms)
+        if self._line and now_ms - self._line_since_ms > LINE_TIMEOUT_MS:
+            return self._refuse(warning("Timeout reading a reply line from the MASTER"))
+        return self.acknowledge()
+
+    def _time_out(self, now_ms: int) -> Actions:
+        if self.state is State.CONNECTED:
+            text = "MASTER timeout: no data nor PING received..."
+            return [warning(text), Close(), *self._disconnected(now_ms)]
+        if self.syncing:
+            text = (
+                "Timeout receiving bulk data from MASTER... If the problem persists try to set "
+                "the 'repl-timeout' parameter in redis.conf to a larger value."
+            )
+        else:
+            text = "Timeout connecting to the MASTER..."
+        return self._abort_and_reconnect(warning(text), now_ms)
+
+    # --- leaving and retrying -----------------------------------------------------------------
+
+    def _enter(self, state: State) -> None:
+        assert state in TRANSITIONS[self.state] or state is self.state, (self.state, state)
+        self.state = state
+
+    def _connect(self, now_ms: int) -> Actions:
+        self._enter(State.CONNECTING)
+        self.last_io_ms = now_ms
+        self._line = self._held = b""
+        self._ack_at_once = self._lost_while_loading = False
+        return [notice("MASTER <-> REPLICA sync started"), Connect(self.host, self.port)]
+
+    def _refuse(self, reason: Log) -> Actions:
+        """End a handshake that cannot succeed now; the next tick tries again."""
+        self._enter(State.CONNECT)
+        return [reason, Close()]
+
+    def _abort_and_reconnect(
+        self, reason: Log, now_ms: int, *, close: bool = True, drop: bool = True
+    ) -> Actions:
+        """End a handshake or a transfer and begin anew at once.
+
+        Args:
+            close: the connection is still there.
+            drop: the shell holds a part of a snapshot.
+        """
+        actions: Actions = [reason]
+        if drop and self.state is State.TRANSFER:
+            actions.append(AbortTransfer(self._load))
+        if close:
+            actions.append(Close())
+        self._enter(State.CONNECT)
+        actions.append(notice(f"Reconnecting to MASTER {self.address} after failure"))
+        return actions + self._connect(now_ms)
+
+    def _disconnected(self, now_ms: int) -> Actions:
+        """The established link has ended: forget what is not applied and reconnect at once."""
+        actions: Actions = [warning("Connection with master lost."), LinkDown()]
+        if self.resume_db is not None:
+            actions.append(notice("Caching the disconnected master state."))
+        self._pending.clear()
+        self.pending_bytes = 0
+        self.down_since_ms = now_ms
+        self._enter(State.CONNECT)
+        actions.append(notice(f"Reconnecting to MASTER {self.address}"))
+        return actions + self._connect(now_ms)
+
+    def _leave_link(self, now_ms: int) -> Actions:
+        """Drop whatever stands between us and the present master, for another role or host."""
+        if self.state is State.LOADING:
+            raise CommandError(b"LOADING Redis is loading the dataset in memory")
+        actions: Actions = []
+        if self.state is State.TRANSFER:
+            actions.append(AbortTransfer(self._load))
+        if self.state is State.CONNECTED:
+            actions += [notice("Connection with master lost."), LinkDown()]
+            self.down_since_ms = now_ms
+        if self.state not in (State.NONE, State.CONNECT):
+            actions.append(Close())
+        self._pending.clear()
+        self.pending_bytes = 0
+        return actions
+
+    def _give_up_dataset(self, now_ms: int) -> Actions:
+        """The dataset is about to be replaced: neither we nor those who follow us can go on."""
+        actions: Actions = []
+        if self.resume_db is not None:
+            actions.append(notice("Discarding previously cached master state."))
+        self.resume_db = None
+        actions += self._disconnect_sub_replicas(now_ms)
+        self._stream.free_backlog()
+        return actions
+
+    def _begin_stream(self, db: int, now_ms: int) -> Actions:
+        """The dataset stands at our offset: from here on the link carries the stream."""
+        self._enter(State.CONNECTED)
+        if self._lost_while_loading:
+            return self._disconnected(now_ms)
+        self.last_io_ms = now_ms
+        self.down_since_ms = None
+        actions: Actions = [LinkUp(db)]
+        if self._ack_at_once:
+            self._ack_at_once = False
+            actions += self.acknowledge()
+        held, self._held = self._held, b""
+        if held:
+            actions += self._take_stream(held)
+        return actions
+
+    # --- bytes in each state ------------------------------------------------------------------
+
+    def _take(self, data: bytes, now_ms: int, actions: Actions) -> bytes:
+        """Take what the present state wants of `data`.
+
+        Returns:
+            What is left for the state that follows.
+        """
+        state = self.state
+        if state is State.CONNECTED:
+            actions += self._take_stream(data)
+            return b""
+        if state is State.TRANSFER:
+            return self._take_payload(data, now_ms, actions)
+        if state is State.LOADING:
+            self._held += data
+            return b""
+        if state in (State.NONE, State.CONNECT, State.CONNECTING):
+            return b""  # closed meanwhile: the rest of a read belongs to nobody
+        line, newline, rest = data.partition(b"\n")
+        if not self._line:
+            self._line_since_ms = now_ms
+        self._line += line
+        if len(self._line) > wire.MAX_LINE_BYTES:
+            actions += self._refuse(warning("The MASTER sent an endless reply line"))
+            return b""
+        if newline:
+            line, self._line = self._line.removesuffix(b"\r"), b""
+            actions += self._take_line(line, now_ms)
+        return rest
+
+    def _take_stream(self, data: bytes) -> Actions:
+        self._pending.append(data)
+        self.pending_bytes += len(data)
+        return [ApplyStream(data)]
+
+    def _take_line(self, line: bytes, now_ms: int) -> Actions:
+        """Judge one reply of the handshake, in the order the requests were sent."""
+        state = self.state
+        if state is State.RECEIVE_PSYNC_REPLY:
+            return self._take_psync_reply(handshake.parse_psync_reply(line), now_ms)
+        if state is State.RECEIVE_FRAMING:
+            return self._take_framing(line, now_ms)
+        shown = handshake.shown(line)
+        if state is State.RECEIVE_PING_REPLY:
+            if not handshake.ping_accepted(line):
+                return self._refuse(warning(f"Error reply to PING from master: '{shown}'"))
+            self._awaited = deque(handshake.requests(self._settings))
+            text = "Master replied to PING, replication can continue..."
+            data = b"".join(request.data for request in self._awaited)
+            self._enter(self._awaited[0].state)
+            return [notice(text), Send(data)]
+        actions: Actions = []
+        if line.startswith(b"-"):
+            if state is State.RECEIVE_AUTH_REPLY:
+                return self._refuse(warning(f"Unable to AUTH to MASTER: {shown}"))
+            option = handshake.OPTION_OF_REPLY[state]
+            text = f"(Non critical) Master does not understand REPLCONF {option}: {shown}"
+            actions.append(notice(text))
+        self._awaited.popleft()
+        if self._awaited:
+            self._enter(self._awaited[0].state)
+            return actions
+        return actions + self._ask()
+
+    def _ask(self) -> Actions:
+        """Send PSYNC: for what follows our offset where that can be resumed, else for all."""
+        self._enter(State.RECEIVE_PSYNC_REPLY)
+        if self.resume_db is None:
+            text = "Partial resynchronization not possible (no cached master)"
+            return [notice(text), Send(wire.PSYNC_ANYTHING)]
+        history = self._stream.history
+        request = wire.psync(history.replid, history.offset, failover=self.failing_over)
+        asked = f"{history.replid.decode()}:{wire.to_wire(history.offset)}"
+        text = f"Trying a partial resynchronization (request {asked})."
+        return [notice(text), Send(request)]
+
+    def _take_psync_reply(self, reply: PsyncReply, now_ms: int) -> Actions:
+        outcome, line = reply.outcome, handshake.shown(reply.line)
+        if outcome is PsyncOutcome.KEEPALIVE:
+            return []
+        if outcome is PsyncOutcome.CONTINUE and self.resume_db is not None:
+            self.failing_over = False
+            return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
+        if outcome is PsyncOutcome.FULL:
+            self.failing_over = False
+            return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply)
+        # Where a failover was refused, the outcome makes us a master again and all is over.
+        refusal = self._on_psync_outcome(False, now_ms)
+        if self.state is not State.RECEIVE_PSYNC_REPLY:
+            return refusal
+        if outcome is PsyncOutcome.UNSUPPORTED:
+            return refusal + self._fall_back_to_sync(line)
+        if outcome is PsyncOutcome.CONTINUE:
+            return self._refuse(warning(f"Unexpected reply to PSYNC from master: {line}"))
+        text = f"Master is currently unable to PSYNC but should be in the future: {line}"
+        return self._refuse(notice(text))
+
+    def _resume(self, replid: bytes | None, now_ms: int) -> Actions:
+        """+CONTINUE: go on where we stand, perhaps under another id."""
+        actions: Actions = [notice("Successful partial resynchronization with master.")]
+        history = self._stream.history
+        if replid is not None and replid != history.replid:
+            history.rename(replid)
+            actions.append(notice(f"Master replication ID changed to {replid.decode()}"))
+            # Those who follow us come back and learn the id from their own PSYNC.
+            actions += self._disconnect_sub_replicas(now_ms)
+        self._stream.create_backlog()
+        self.pre_psync = False
+        text = "MASTER <-> REPLICA sync: Master accepted a Partial Resynchronization."
+        assert self.resume_db is not None
+        return [*actions, notice(text), *self._begin_stream(self.resume_db, now_ms)]
+
+    def _expect_snapshot(self, reply: PsyncReply) -> Actions:
+        """+FULLRESYNC: remember what was announced; nothing of ours changes before the load."""
+        self._enter(State.RECEIVE_FRAMING)
+        if reply.replid is None:
+            self._announced = None
+            return [warning("Master replied with wrong +FULLRESYNC syntax.")]
+        self._announced = reply.replid, reply.offset
+        return [notice(f"Full resync from master: {reply.replid.decode()}:{reply.offset}")]
+
+    def _fall_back_to_sync(self, line: str) -> Actions:
+        """A master from before PSYNC: it sends a snapshot for SYNC and knows no offsets."""
+        self._announced = None
+        self._enter(State.RECEIVE_FRAMING)
+        return [
+            notice(f"Master does not support PSYNC or is in error state (reply: {line})"),
+            notice("Retrying with SYNC..."),
+            Send(wire.SYNC),
+        ]
+
+    def _take_framing(self, line: bytes, now_ms: int) -> Actions:
+        """The line before the snapshot: how it ends, and how we take it in."""
+        if not line:
+            return []
+        try:
+            payload = self.payload = Payload.announced_by(line)
+        except FramingError as error:
+            return self._abort_and_reconnect(warning(error.text), now_ms)
+        self._load = _LOADS.get(self._settings.repl_diskless_load, Load.FROM_FILE)
+        if self._load is Load.IN_PLACE and not self._dataset_is_empty():
+            self._load = Load.FROM_FILE
+        self._enter(State.TRANSFER)
+        where = "to disk" if self._load is Load.FROM_FILE else "to parser"
+        what = "streamed RDB from master with EOF" if payload.mark else ""
+        what = what or f"{payload.size_bytes} bytes from master"
+        actions: Actions = [notice(f"MASTER <-> REPLICA sync: receiving {what} {where}")]
+        if self._load is Load.IN_PLACE:
+            actions += self._give_up_dataset(now_ms)
+        same_history = (
+            self._announced is not None and self._announced[0] == self._stream.history.replid
+        )
+        swaps = self._load is Load.SWAP
+        actions.append(BeginTransfer(payload.size_bytes, self._load, swaps and same_history))
+        if payload.done:
+            actions += self._finish_transfer(now_ms)
+        return actions
+
+    def _take_payload(self, data: bytes, now_ms: int, actions: Actions) -> bytes:
+        assert self.payload is not None
+        chunk, rest = self.payload.take(data)
+        if chunk:
+            actions.append(Chunk(chunk))
+        if self.payload.done:
+            actions += self._finish_transfer(now_ms)
+        return rest
+
+    def _finish_transfer(self, now_ms: int) -> Actions:
+        """The snapshot is here whole: hand it to the shell, after those who cannot go on left."""
+        assert self.payload is not None
+        self._enter(State.LOADING)
+        self._ack_at_once = bool(self.payload.mark)
+        actions: Actions = []
+        if self._load is Load.FROM_FILE:
+            actions += self._give_up_dataset(now_ms)
+        if self._load is not Load.SWAP:
+            actions.append(notice("MASTER <-> REPLICA sync: Flushing old data"))
+        actions.append(notice("MASTER <-> REPLICA sync: Loading DB in memory"))
+        return [*actions, LoadSnapshot(self._load)]
