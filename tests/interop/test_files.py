@@ -1,0 +1,189 @@
+"""Files on disk: what one kind of server writes, the other loads and Redis's own tools accept.
+
+`pair.master` writes the files here and `pair.replica` reads them. Sources: rdb.c, aof.c of
+Redis 7.0.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.interop.conftest import Launcher
+from tests.interop.datasets import AckedWriters, Load, populate
+from tests.interop.harness import Kind, Pair, Server, wait_until
+
+
+def check(tool: str, path: Path) -> str:
+    """Run redis-check-rdb or redis-check-aof on a file; give its report, fail if it objects."""
+    run = subprocess.run([tool, str(path)], capture_output=True, text=True, check=False)
+    assert run.returncode == 0, f"{tool} refuses {path.name}:\n{run.stdout}{run.stderr}"
+    return run.stdout
+
+
+def aof_folder(server: Server) -> Path:
+    """Give the folder of the multi-part AOF."""
+    return server.folder / "appendonlydir"
+
+
+def wait_rewritten(server: Server) -> None:
+    """Wait for the end of an AOF rewrite and for its success."""
+    wait_until(
+        lambda: (
+            not server.info("persistence")["aof_rewrite_in_progress"]
+            and not server.info("persistence")["aof_rewrite_scheduled"]
+        ),
+        "the rewrite has ended",
+        server,
+    )
+    assert server.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+
+
+@pytest.mark.parametrize("command", ["SAVE", "BGSAVE"])
+def test_rdb_written_by_one_loads_in_the_other(launch: Launcher, pair: Pair, command: str) -> None:
+    writer = launch(pair.master)
+    populate(writer, 5_000)
+    writer.call(command)
+    wait_until(
+        lambda: not writer.info("persistence")["rdb_bgsave_in_progress"], "the save ended", writer
+    )
+    assert writer.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    path = writer.folder / "dump.rdb"
+    assert "RDB looks OK" in check("redis-check-rdb", path)
+    reader = launch.prepare(pair.replica)
+    shutil.copy(path, reader.folder)
+
+    reader.start()
+
+    assert reader.digest() == writer.digest()
+    assert [p.name for p in writer.folder.glob("temp-*")] == []
+
+
+def test_shutdown_with_save_points_leaves_a_file_the_other_loads(
+    launch: Launcher, pair: Pair
+) -> None:
+    writer = launch(pair.master, save="3600 1")
+    populate(writer, 1_000)
+    digest = writer.digest()
+    assert writer.terminate() == 0
+    reader = launch.prepare(pair.replica)
+    shutil.copy(writer.folder / "dump.rdb", reader.folder)
+
+    assert reader.start().digest() == digest
+
+
+@pytest.mark.parametrize("preamble", ["yes", "no"])
+@pytest.mark.parametrize("rewritten", [False, True], ids=["grown", "rewritten"])
+def test_aof_folder_written_by_one_loads_in_the_other(
+    launch: Launcher, pair: Pair, preamble: str, rewritten: bool
+) -> None:
+    writer = launch(pair.master, appendonly="yes", aof_use_rdb_preamble=preamble)
+    populate(writer, 2_000)
+    if rewritten:
+        writer.call("BGREWRITEAOF")
+        wait_rewritten(writer)
+    with Load(writer) as load:
+        load.wait_for(1_000)
+    # What expired since the last write is in no file yet: let it go before the comparison.
+    wait_until(
+        lambda: all(db["expires"] == still for db, still in _volatile(writer)),
+        "short-lived keys are gone",
+        writer,
+    )
+    digest = writer.digest()
+    assert writer.terminate() == 0
+    manifest = aof_folder(writer) / "appendonly.aof.manifest"
+    assert "All AOF files and manifest are valid" in check("redis-check-aof", manifest)
+    reader = launch.prepare(pair.replica, appendonly="yes", aof_use_rdb_preamble=preamble)
+    shutil.copytree(aof_folder(writer), aof_folder(reader))
+
+    reader.start()
+
+    assert reader.digest() == digest
+
+
+def _volatile(server: Server) -> list[tuple[dict[str, int], int]]:
+    """Pair each database's INFO line with how many of its keys expire only in the far future."""
+    answer = []
+    for name, db in server.info("keyspace").items():
+        client = server.client(db=int(name.removeprefix("db")))
+        lasting = sum(1 for key in client.scan_iter(count=1000) if client.pttl(key) > 100_000)
+        client.close()
+        answer.append((db, lasting))
+    return answer
+
+
+def test_rewrite_under_load_keeps_every_write(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, appendonly="yes", rdb_key_save_delay=50)
+    populate(server, 4_000)
+
+    with Load(server) as load:
+        for _ in range(3):
+            load.wait_for(200)
+            server.call("BGREWRITEAOF")
+            wait_rewritten(server)
+    wait_until(
+        lambda: all(db["expires"] == still for db, still in _volatile(server)),
+        "short-lived keys are gone",
+        server,
+    )
+    digest = server.digest()
+
+    server.restart()
+
+    assert server.digest() == digest
+    names = sorted(path.name for path in aof_folder(server).iterdir())
+    assert len(names) == 3, f"one base, one incr and the manifest are left, not {names}"
+
+
+def kill_and_count(launch: Launcher, pair: Pair, acked: int) -> None:
+    """Kill a writer with fsync=always under load; its files must hold every acknowledged write."""
+    victim = launch(pair.master, appendonly="yes", appendfsync="always")
+    writers = AckedWriters(victim).start()
+    writers.wait_for(acked)
+    victim.call("BGREWRITEAOF")
+    writers.wait_for(2 * acked)
+    victim.kill()
+    writers.join()
+    heir = launch.prepare(pair.replica, appendonly="yes")
+    shutil.copytree(aof_folder(victim), aof_folder(heir))
+
+    for survivor in (victim.restart(), heir.start()):
+        writers.assert_nothing_lost(survivor)
+
+
+def test_kill_9_with_appendfsync_always_loses_nothing_acknowledged(
+    launch: Launcher, pair: Pair
+) -> None:
+    kill_and_count(launch, pair, acked=500)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(1800)
+def test_kill_9_fifty_times_with_appendfsync_always_loses_nothing_acknowledged(
+    launch: Launcher, pair: Pair
+) -> None:
+    for _ in range(50):
+        kill_and_count(launch, pair, acked=2_000)
+
+
+def test_kill_9_of_the_save_child_harms_nothing(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, rdb_key_save_delay=2_000)
+    populate(server, 2_000)
+    before = set(server.folder.iterdir())
+    server.call("BGSAVE")
+    (child,) = wait_until(psutil.Process(server.pid).children, "the child is there", server)
+
+    child.kill()
+
+    wait_until(
+        lambda: server.info("persistence")["rdb_last_bgsave_status"] == "err",
+        "the failure is reported",
+        server,
+    )
+    assert server.call("PING")
+    assert set(server.folder.iterdir()) == before, "the child's temporary file is left behind"

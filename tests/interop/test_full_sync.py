@@ -1,0 +1,162 @@
+"""Full synchronisation: every framing and way of loading, faults in mid-transfer.
+
+Source of the behaviour: replication.c of Redis 7.0 (syncCommand, readSyncBulkPayload).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from tests.interop.conftest import Launcher
+from tests.interop.datasets import Load, count_keys, populate
+from tests.interop.harness import (
+    Pair,
+    Server,
+    follow,
+    sync_counts,
+    wait_linked,
+    wait_same_data,
+    wait_until,
+)
+from tests.interop.proxy import Direction, Proxy
+
+FRAMINGS = {"disk": "no", "diskless": "yes"}  # repl-diskless-sync
+
+
+@pytest.mark.parametrize("loading", ["disabled", "swapdb", "on-empty-db"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_full_sync_of_every_type_gives_equal_datasets(
+    launch: Launcher, pair: Pair, framing: str, loading: str
+) -> None:
+    master = launch(pair.master, repl_diskless_sync=FRAMINGS[framing])
+    replica = launch(pair.replica, repl_diskless_load=loading)
+    keys = populate(master, 5_000)
+    if loading != "on-empty-db":
+        replica.call("SET", "stale", "must be gone after the sync")
+
+    follow(replica, master.port)
+
+    wait_same_data(master, replica)
+    assert count_keys(replica) == keys
+    assert replica.call("EXISTS", "stale") == 0
+    assert sync_counts(master)[0] == 1
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_full_sync_under_write_load_loses_no_write(
+    launch: Launcher, pair: Pair, framing: str
+) -> None:
+    # 4,000 keys at 100 us each: the child takes 0.4 s, in which the load goes on.
+    master = launch(pair.master, repl_diskless_sync=FRAMINGS[framing], rdb_key_save_delay=100)
+    replica = launch(pair.replica)
+    populate(master, 4_000)
+
+    with Load(master) as load:
+        load.wait_for(500)
+        follow(replica, master.port)
+        load.wait_for(500)
+
+    wait_same_data(master, replica)
+    assert sync_counts(master)[0] == 1
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_full_sync_cut_in_mid_transfer_starts_over_and_converges(
+    launch: Launcher, proxy_to: Callable[[Server], Proxy], pair: Pair, framing: str
+) -> None:
+    master = launch(pair.master, repl_diskless_sync=FRAMINGS[framing])
+    replica = launch(pair.replica)
+    populate(master, 5_000)
+    proxy = proxy_to(master)
+    proxy.cut_after(40_000, Direction.DOWN)
+
+    follow(replica, proxy.port)
+
+    wait_same_data(master, replica)
+    assert proxy.connections >= 2
+    # A partial resync here would go on over data that was never loaded.
+    assert sync_counts(master) == (2, 0)
+
+
+def test_full_sync_through_a_trickling_link_finds_both_ends_of_the_payload(
+    launch: Launcher, proxy_to: Callable[[Server], Proxy], pair: Pair
+) -> None:
+    master = launch(pair.master, repl_diskless_sync="yes")
+    replica = launch(pair.replica)
+    populate(master, 40)
+    proxy = proxy_to(master)
+    proxy.trickle(7, 0.0005)  # shorter than the 40-byte mark, so every mark is split
+
+    follow(replica, proxy.port)
+
+    wait_same_data(master, replica)
+    assert sync_counts(master)[0] == 1
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_two_replicas_that_wait_together_share_one_snapshot(
+    launch: Launcher, pair: Pair, framing: str
+) -> None:
+    master = launch(
+        pair.master,
+        repl_diskless_sync=FRAMINGS[framing],
+        repl_diskless_sync_delay=5,
+        repl_diskless_sync_max_replicas=2,
+        rdb_key_save_delay=500,
+    )
+    replicas = [launch(pair.replica) for _ in range(2)]
+    populate(master, 1_000)
+
+    for replica in replicas:
+        follow(replica, master.port, wait=False)
+
+    wait_same_data(master, *replicas)
+    assert master.info("stats")["total_forks"] == 1
+
+
+def test_replica_that_hangs_in_a_diskless_transfer_is_dropped_and_the_other_completes(
+    launch: Launcher, proxy_to: Callable[[Server], Proxy], pair: Pair
+) -> None:
+    master = launch(
+        pair.master,
+        repl_diskless_sync="yes",
+        repl_diskless_sync_delay=5,
+        repl_diskless_sync_max_replicas=2,
+        repl_timeout=3,
+        repl_ping_replica_period=1,
+        rdbcompression="no",
+    )
+    healthy, hanging = (launch(pair.replica) for _ in range(2))
+    # 40 MB: more than the socket buffers on the way hold, so the transfer must block.
+    master.call("DEBUG", "POPULATE", 4_000, "big", 10_000)
+    proxy = proxy_to(master)
+    follow(hanging, proxy.port, wait=False)
+    wait_until(lambda: proxy.passed_bytes[Direction.DOWN] > 0, "the handshake has begun", master)
+    proxy.stall(Direction.DOWN)
+
+    follow(healthy, master.port, wait=False)
+
+    wait_same_data(master, healthy)
+    proxy.resume()
+    wait_same_data(master, hanging)
+
+
+@pytest.mark.deep
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("framing", FRAMINGS)
+def test_full_sync_of_a_million_keys_under_load_gives_equal_datasets(
+    launch: Launcher, pair: Pair, framing: str
+) -> None:
+    master = launch(pair.master, repl_diskless_sync=FRAMINGS[framing], repl_backlog_size="64mb")
+    replica = launch(pair.replica)
+    populate(master, 1_000_000)
+
+    with Load(master) as load:
+        follow(replica, master.port, wait=False)
+        wait_linked(replica, timeout_s=300)
+        load.wait_for(1_000)
+
+    wait_same_data(master, replica, timeout_s=120)
+    assert sync_counts(master)[0] == 1
