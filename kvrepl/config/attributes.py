@@ -67,6 +67,7 @@ class Attributes:
     enable_debug_command: str
     enable_module_command: str
     busy_reply_threshold: int
+    lua_enable_deprecated_api: bool
     slowlog_log_slower_than: int
     slowlog_max_len: int
     latency_monitor_threshold: int

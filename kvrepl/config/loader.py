@@ -188,8 +188,10 @@ class Loader:
         return BAD_DIRECTIVE
 
     def _load_setting(self, setting: Setting, words: list[bytes]) -> None:
-        if not setting.kind.several_words and len(words) != 1:
+        if len(words) != 1 and not setting.kind.several_words:
             raise BadValue(WRONG_COUNT)
+        if len(words) == 1 and words[0] and setting.kind.several_words:
+            words = split_words(words[0]) or []  # save "60 1", as charts and shells write it
         current = self._target.value_of(setting)
         if setting.kind.appends and setting not in self._appended:
             self._appended.add(setting)

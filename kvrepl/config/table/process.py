@@ -14,12 +14,13 @@ PROTECTED_ACTION: Final = "no yes local"
 TITLE_FIELDS: Final = frozenset(
     ("title", "listen-addr", "server-mode", "port", "tls-port", "unixsocket", "config-file")
 )
+EMPTY_FIELDS: Final = frozenset(("title", "server-mode"))
 
 
 def bad_title_template(template: str) -> str | None:
-    """Why a template cannot be used: it must not come out empty, its fields must be known.
+    """Why a template cannot be used: a field is unknown or open, or nothing would come out.
 
-    A template that ends inside of a field, or with an unknown one, is refused.
+    "{{" is a brace. The fields that are empty in a plain server do not count as something.
     Source: server.c, validateProcTitleTemplate; sds.c, sdstemplate.
     """
     refusal = "template format is invalid or contains unknown variables"
@@ -31,9 +32,10 @@ def bad_title_template(template: str) -> str | None:
             at = start + 2
             continue
         end = template.find("}", start)
-        if end < 0 or template[start + 1 : end] not in TITLE_FIELDS:
+        field = template[start + 1 : end]
+        if end < 0 or field not in TITLE_FIELDS:
             return refusal
-        out += "x"
+        out += "" if field in EMPTY_FIELDS else field
         at = end + 1
     out += template[at:]
     return None if out.strip(" \t\r\n") else refusal
@@ -140,6 +142,12 @@ PROCESS: Final[tuple[Setting, ...]] = (
         5000,
         "Milliseconds after which a script lets others be answered -BUSY.",
         "lua-time-limit",
+    ),
+    yes_no(
+        "lua-enable-deprecated-api",
+        False,
+        "Let scripts reach functions of Lua that were taken away.",
+        flags=Flags.IMMUTABLE | Flags.HIDDEN,
     ),
     number(
         "slowlog-log-slower-than",
