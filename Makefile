@@ -1,0 +1,94 @@
+# Everything that a person or CI runs. From a fresh clone, `make run` serves and `make test`
+# proves; both make .venv first. `make help` lists the targets.
+#
+#   make run  PORT=6379 DIR=data ARGS="--appendonly yes"
+#   make sim  SEED=4711            one seed again       SEEDS=5000   many
+#   make unit ARGS="-k backlog"    ARGS goes to pytest in every test target
+
+PYTHON ?= python3
+VENV ?= .venv
+PORT ?= 6379
+DIR ?= data
+ARGS ?=
+
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+BENCH_STAMP := $(VENV)/.installed-bench
+# The compiled accelerators come out of these: a change of one means a new build.
+PYX := $(wildcard kvrepl/*.pyx rdb/*.pyx)
+
+# SEED and SEEDS reach the simulation as environment variables: make exports what is given to it.
+PYTEST = $(BIN)/python -m pytest $(ARGS)
+
+.DEFAULT_GOAL := help
+.PHONY: help venv run test lint format type unit property fuzz sim interop deep bench demo build clean
+
+help: ## this list
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+venv: $(STAMP) ## .venv with kvrepl and everything the tests need
+
+$(STAMP): pyproject.toml setup.cfg $(PYX)
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "kvrepl needs Python 3.11 or newer; $(PYTHON) is $$($(PYTHON) --version 2>&1)." \
+	           "Choose another with: make PYTHON=python3.12 ..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu:" \
+	           "apt-get install python3-venv" >&2; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,lint]'
+	@touch $@
+
+$(BENCH_STAMP): $(STAMP)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $@
+
+run: $(STAMP) ## serve on 127.0.0.1:PORT in the foreground, data in DIR
+	@mkdir -p '$(DIR)'
+	@exec $(BIN)/kvrepl-server --bind 127.0.0.1 --port $(PORT) --dir '$(DIR)' $(ARGS)
+
+test: lint type $(STAMP) ## everything CI runs: lint, types, and every test that is not deep
+	$(PYTEST) tests
+
+lint: $(STAMP) ## ruff: rules and format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(STAMP) ## rewrite the files as ruff wants them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+type: $(STAMP) ## mypy --strict
+	$(BIN)/mypy
+	$(BIN)/mypy tests benchmarks
+
+unit: $(STAMP) ## tests without any process or socket
+	$(PYTEST) tests/unit tests/property
+
+property: $(STAMP) ## hypothesis alone
+	$(PYTEST) tests/property
+
+sim: $(STAMP) ## clusters under a seed; SEED= repeats one, SEEDS= runs many
+	$(PYTEST) tests/simulation
+
+fuzz: $(STAMP) ## hostile bytes, many fresh examples
+	HYPOTHESIS_PROFILE=deep $(PYTEST) tests/fuzz tests/property -m 'deep or not deep' --timeout=3600
+
+interop: $(STAMP) ## against redis-server 7.0
+	$(PYTEST) tests/interop
+
+deep: $(STAMP) ## the long runs: a million keys, a thousand cuts (an hour or more)
+	HYPOTHESIS_PROFILE=deep $(PYTEST) tests -m deep
+
+bench: $(BENCH_STAMP) ## beside redis-server, into benchmarks/results; ARGS="--quick bgsave"
+	$(BIN)/python -m benchmarks $(ARGS)
+
+demo: $(STAMP) ## a Redis master, a kvrepl replica, a cut link and a promotion, told step by step
+	$(BIN)/python -m tests.interop.demo
+
+build: $(STAMP) ## a wheel with the compiled accelerators, in dist/
+	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
+
+clean: ## remove what the other targets made, except the data of `make run`
+	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find kvrepl rdb -name '*.so' -delete
