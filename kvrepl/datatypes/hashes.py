@@ -118,11 +118,7 @@ class HashValue:
 
     def delete(self, field: bytes) -> bool:
         """Remove a field; False if it was not there. O(1)."""
-        items = self._items
-        if field not in items:
-            return False
-        del items[field]
-        return True
+        return self._items.pop(field, None) is not None
 
     def random(self, rng: Random) -> tuple[bytes, bytes]:
         """One field with its value, each as likely as any other; not of an empty hash. O(1)."""

@@ -186,7 +186,8 @@ class RunOrder:
             del runs[number], lasts[number]
             self._tree = None
             return
-        lasts[number] = (run.scores[-1], run.members[-1])
+        if lasts[number][1] == member:
+            lasts[number] = (run.scores[-1], run.members[-1])
         if len(run.members) < RUN // 4 and self._merge(number):
             return
         if self._tree is not None:
@@ -201,17 +202,24 @@ class RunOrder:
             return
         first, low = self._select(start)
         last, high = self._select(stop - 1)
-        runs = self._runs
-        if first == last:
-            runs[first].delete_range(low, high + 1)
-        else:
-            runs[first].delete_range(low, len(runs[first]))
-            runs[last].delete_range(0, high + 1)
-        kept = [number for number in (first, last) if runs[number].members]
-        edge = [runs[number] for number in dict.fromkeys(kept)]
-        runs[first : last + 1] = edge
-        self._lasts[first : last + 1] = [(run.scores[-1], run.members[-1]) for run in edge]
+        runs, lasts = self._runs, self._lasts
         self._length -= stop - start
+        run = runs[first]
+        if first == last and stop - start < len(run.members):
+            # One end popped, again and again, must not cost a new tree each time.
+            run.delete_range(low, high + 1)
+            lasts[first] = (run.scores[-1], run.members[-1])
+            if self._tree is not None:
+                self._count(first, start - stop)
+            return
+        if first == last:
+            edge = []
+        else:
+            run.delete_range(low, len(run))
+            runs[last].delete_range(0, high + 1)
+            edge = [each for each in (run, runs[last]) if each.members]
+        runs[first : last + 1] = edge
+        lasts[first : last + 1] = [(each.scores[-1], each.members[-1]) for each in edge]
         self._tree = None
 
     def select(self, rank: int) -> tuple[bytes, float]:
@@ -291,6 +299,13 @@ class RunOrder:
         """The run of a rank, and the place in it. O(log n)."""
         if not 0 <= rank < self._length:
             raise IndexError("rank out of range")
+        # The ends are what is asked for most, and need no tree.
+        runs = self._runs
+        if rank < len(runs[0].members):
+            return 0, rank
+        at = rank - self._length + len(runs[-1].members)
+        if at >= 0:
+            return len(runs) - 1, at
         tree = self._built_tree()
         number = 0
         step = 1 << (len(tree) - 1).bit_length() - 1

@@ -100,25 +100,41 @@ class SegmentedDict(Generic[V]):
         return self._segments[index][key]
 
     def __setitem__(self, key: bytes, value: V) -> None:
-        index = hash(key) & self._high
-        if index >= len(self._segments):
-            index &= self._low
-        segment = self._segments[index]
-        before = len(segment)
-        segment[key] = value
-        if len(segment) != before:
-            self._count += 1
-            if self._count > SPLIT_LOAD * len(self._segments):
-                self._split()
+        if not self.add(key, value):
+            index = hash(key) & self._high
+            if index >= len(self._segments):
+                index &= self._low
+            self._segments[index][key] = value
 
-    def __delitem__(self, key: bytes) -> None:
+    def add(self, key: bytes, value: V) -> bool:
+        """Add an entry; False, and nothing is changed, if the key is there already. O(1)."""
+        segments = self._segments
         index = hash(key) & self._high
-        if index >= len(self._segments):
+        if index >= len(segments):
             index &= self._low
-        del self._segments[index][key]
-        self._count -= 1
-        if self._count < MERGE_LOAD * len(self._segments):
-            self._merge()
+        segment = segments[index]
+        if key in segment:
+            return False
+        segment[key] = value
+        self._count += 1
+        if self._count > SPLIT_LOAD * len(segments):
+            self._split()
+        return True
+
+    def pop(self, key: bytes, default: T) -> V | T:
+        """Remove an entry and return its value, or `default` if there is none. O(1)."""
+        segments = self._segments
+        index = hash(key) & self._high
+        if index >= len(segments):
+            index &= self._low
+        segment = segments[index]
+        before = len(segment)
+        value = segment.pop(key, default)
+        if len(segment) != before:
+            self._count -= 1
+            if self._count < MERGE_LOAD * len(segments):
+                self._merge()
+        return value
 
     def __iter__(self) -> Iterator[bytes]:
         return chain.from_iterable(self._segments)

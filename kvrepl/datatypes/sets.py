@@ -122,9 +122,7 @@ class SetValue:
                 self._items = SegmentedDict(items)
             return True
         if isinstance(items, SegmentedDict):
-            before = len(items)
-            items[member] = None
-            return len(items) != before
+            return items.add(member, None)
         assert isinstance(items, array)
         return self._add_to_intset(items, member)
 
@@ -140,10 +138,8 @@ class SetValue:
                 return False
             del items[at]
             return True
-        if member not in items:
-            return False
-        del items[member]
-        return True
+        # The values are all None, so any other default tells that the member was not there.
+        return items.pop(member, 0) is None
 
     def random(self, rng: Random) -> bytes:
         """One member, each as likely as any other; the set must not be empty. O(1)."""

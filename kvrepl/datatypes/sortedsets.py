@@ -125,12 +125,11 @@ class SortedSet:
 
     def remove(self, member: bytes) -> bool:
         """Remove a member; False if it was not there. O(log n), O(n) in a listpack."""
-        old = self.score(member)
+        scores = self._scores
+        old = self.score(member) if scores is None else scores.pop(member, None)
         if old is None:
             return False
         self._order.delete(old, member)
-        if self._scores is not None:
-            del self._scores[member]
         return True
 
     def rank(self, member: bytes, reverse: bool = False) -> int | None:
@@ -201,7 +200,7 @@ class SortedSet:
         self._order.delete_range(start, start + len(removed))
         if self._scores is not None:
             for member, _ in removed:
-                del self._scores[member]
+                self._scores.pop(member, None)
         return removed
 
     def pop_min(self, count: int = 1) -> list[tuple[bytes, float]]:
