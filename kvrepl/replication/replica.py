@@ -468,10 +468,8 @@ class ReplicaSide:
         if outcome is PsyncOutcome.KEEPALIVE:
             return []
         if outcome is PsyncOutcome.CONTINUE and self.resume_db is not None:
-            self.failing_over = False
             return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
         if outcome is PsyncOutcome.FULL:
-            self.failing_over = False
             return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply)
         # Where a failover was refused, the outcome makes us a master again and all is over.
         refusal = self._on_psync_outcome(False, now_ms)
