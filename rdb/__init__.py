@@ -13,6 +13,7 @@ input raises RdbError and nothing else.
 from rdb.checksum import crc64
 from rdb.errors import RdbError
 from rdb.files import read, read_stream
+from rdb.modules import ModuleValue
 from rdb.payload import decode_payload, encode_payload, verify_payload
 from rdb.reader import RdbReader
 from rdb.records import (
@@ -29,7 +30,7 @@ from rdb.records import (
     SlotInfo,
 )
 from rdb.streams import Consumer, Group, Pending, Stream
-from rdb.values import ExpiringHash, ModuleValue, decode_value, encode_value
+from rdb.values import ExpiringHash, decode_value, encode_value
 from rdb.writer import (
     RdbWriter,
     encode_aux,

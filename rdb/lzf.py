@@ -18,6 +18,9 @@ Source: the format as lzf_d.c of Redis reads it.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from rdb.accel import accel
 from rdb.constants import LZF_MIN_SAVING_BYTES
 from rdb.errors import RdbError
 
@@ -27,13 +30,15 @@ MAX_DISTANCE = 8192
 HASH_MULTIPLIER = 2654435761
 MIN_TABLE_BITS = 8
 MAX_TABLE_BITS = 14
+MAX_INPUT_BYTES = 0x7FFFFFFF
+"""Longer strings are left as they are: places in the table are 32 bits wide."""
 
 
 def compress_reference(data: bytes) -> bytes | None:
     """Compress in Python; see `compress`."""
     size = len(data)
     limit = size - LZF_MIN_SAVING_BYTES
-    if limit <= 0:
+    if limit <= 0 or size > MAX_INPUT_BYTES:
         return None
     bits = min(max(size.bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
     table = [-1] * (1 << bits)
@@ -146,9 +151,9 @@ def decompress(data: bytes, length: int) -> bytes:
     return _decompress(data, length)
 
 
-try:
-    from rdb._accel import lzf_compress as _compress
-    from rdb._accel import lzf_decompress as _decompress
-except ImportError:
-    _compress = compress_reference
-    _decompress = decompress_reference
+_compress: Callable[[bytes], bytes | None] = (
+    compress_reference if accel is None else accel.lzf_compress
+)
+_decompress: Callable[[bytes, int], bytes] = (
+    decompress_reference if accel is None else accel.lzf_decompress
+)

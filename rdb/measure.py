@@ -176,9 +176,7 @@ def _lengths(buffer: bytearray | bytes, pos: int, count: int) -> Measure:
     return pos
 
 
-def _stream(
-    *, counters: bool, consumer_times: int
-) -> Callable[[bytearray | bytes, int], Measure]:
+def _stream(*, counters: bool, consumer_times: int) -> Callable[[bytearray | bytes, int], Measure]:
     def walk(buffer: bytearray | bytes, pos: int) -> Measure:
         nodes, pos = yield from _length(buffer, pos)
         pos = yield from _strings(buffer, pos, 2 * nodes)

@@ -30,6 +30,7 @@ from collections.abc import Callable
 from typing import Any
 
 from rdb import constants as c
+from rdb.accel import accel
 from rdb.checksum import crc64
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
@@ -50,11 +51,6 @@ from rdb.records import (
 )
 from rdb.strings import decode_string
 from rdb.values import decode_value
-
-try:
-    from rdb._accel import parse_strings as _parse_strings
-except ImportError:
-    _parse_strings = None
 
 _MAX_DB = 0x7FFFFFFF
 _MAX_SLOT_RANGES = 16384
@@ -86,7 +82,8 @@ class RdbReader:
         self.unused = b""
         self._verify_checksum = verify_checksum
         self._raw_values = raw_values
-        self._parse_strings = _parse_strings if accelerate and not raw_values else None
+        compiled = accelerate and not raw_values and accel is not None
+        self._parse_strings = accel.parse_strings if compiled else None
         self._carry: bytearray | None = None
         self._needed = 0
         self._measure: Measure | None = None
@@ -146,9 +143,7 @@ class RdbReader:
         key = error.key
         if key is None and self._unfinished is not None:
             key = self._unfinished[2]
-        self._error = RdbError(
-            error.message, offset=self.offset + max(error.offset, 0), key=key
-        )
+        self._error = RdbError(error.message, offset=self.offset + max(error.offset, 0), key=key)
         self._carry = self._measure = None
         return self._error
 
@@ -162,8 +157,9 @@ class RdbReader:
             return None
         if self._measure is not None:
             # Every step yields more than is there, so this ends the piece or the value.
-            for self._needed in self._measure:
-                if len(carry) < self._needed:
+            for needed in self._measure:
+                if len(carry) < needed:
+                    self._needed = needed
                     return None
         self._carry = self._measure = None
         return bytes(carry)

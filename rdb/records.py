@@ -1,15 +1,15 @@
 """What a reader yields.
 
-    Header          the first record of every file
-    Aux             a named fact about the file
-    Function        a function library
-    ModuleAux       data of a module outside any key; skipped
-    SelectDb        the keys that follow belong to this database
-    ResizeDb        how many keys follow in it
-    SlotInfo        how many keys follow of a cluster slot
-    SlotImport      a slot migration that was under way (Valkey 9)
-    Key             a key with its value
-    End             the last record
+Header          the first record of every file
+Aux             a named fact about the file
+Function        a function library
+ModuleAux       data of a module outside any key; skipped
+SelectDb        the keys that follow belong to this database
+ResizeDb        how many keys follow in it
+SlotInfo        how many keys follow of a cluster slot
+SlotImport      a slot migration that was under way (Valkey 9)
+Key             a key with its value
+End             the last record
 """
 
 from __future__ import annotations

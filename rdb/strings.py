@@ -13,6 +13,7 @@ Source: rdbSaveRawString, rdbGenericLoadStringObject, rdbTryIntegerEncoding in r
 from __future__ import annotations
 
 from rdb import lzf
+from rdb.accel import accel
 from rdb.constants import (
     ENC_INT8,
     ENC_INT16,
@@ -25,11 +26,6 @@ from rdb.constants import (
 )
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
-
-try:
-    from rdb._accel import read_strings as _read_strings
-except ImportError:
-    _read_strings = None
 
 _INT_BYTES = {ENC_INT8: 1, ENC_INT16: 2, ENC_INT32: 4}
 
@@ -153,13 +149,13 @@ def decode_strings(data: bytes, pos: int, count: int) -> tuple[list[bytes], int]
     """
     if count > len(data) - pos:
         raise Incomplete(pos + count)
-    if _read_strings is None:
+    if accel is None:
         return decode_strings_reference(data, pos, count)
     strings: list[bytes] = []
     # The compiled loop stops at what it does not understand; that string is then read here,
     # where every refusal is worded.
     while True:
-        pos = _read_strings(data, pos, count, strings)
+        pos = accel.read_strings(data, pos, count, strings)
         if len(strings) == count:
             return strings, pos
         string, pos = decode_string(data, pos)

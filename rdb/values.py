@@ -32,9 +32,9 @@ from rdb import constants as c
 from rdb.blobs import intset, listpack, ziplist, zipmap
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
-from rdb.modules import ModuleValue, decode_module
-from rdb.strings import decode_string, decode_strings, encode_string
+from rdb.modules import decode_module
 from rdb.streams import NODE_MAX_BYTES, NODE_MAX_ENTRIES, decode_stream, encode_stream
+from rdb.strings import decode_string, decode_strings, encode_string
 
 Value = Any
 """One of the Python values in the table above."""

@@ -19,6 +19,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from rdb import constants as c
+from rdb.accel import accel
 from rdb.checksum import crc64
 from rdb.lengths import encode_length
 from rdb.strings import encode_string
@@ -138,10 +139,9 @@ def encode_strings(
     return _encode_strings(segment, expires, compress)
 
 
-try:
-    from rdb._accel import encode_strings as _encode_strings
-except ImportError:
-    _encode_strings = encode_strings_reference
+_encode_strings: Callable[
+    [dict[bytes, Any], dict[bytes, int], bool], tuple[bytes, int, list[bytes]]
+] = encode_strings_reference if accel is None else accel.encode_strings
 
 
 class RdbWriter:

@@ -26,8 +26,9 @@ Source: listpack.c.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
+from rdb.accel import accel
 from rdb.errors import RdbError
 
 HEADER_BYTES = 6
@@ -183,7 +184,6 @@ def decode(blob: bytes) -> list[bytes]:
     return _decode(blob)
 
 
-try:
-    from rdb._accel import listpack_decode as _decode
-except ImportError:
-    _decode = decode_reference
+_decode: Callable[[bytes], list[bytes]] = (
+    decode_reference if accel is None else accel.listpack_decode
+)
