@@ -104,6 +104,8 @@ def parse_float(data: bytes) -> float | None:
 
 def _parse_extreme(data: bytes, value: float) -> float | None:
     """Judge text that float() made into zero, an infinity, NaN or something near the limit."""
+    if data == b"0":
+        return value
     match = _DECIMAL.fullmatch(data)
     if match is None:
         return value if _INFINITY.fullmatch(data) else None

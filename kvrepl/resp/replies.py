@@ -124,7 +124,12 @@ def _encode_double(value: Double, protocol: int) -> bytes:
 
 def _encode_elements(header: bytes, values: Iterable[Reply], protocol: int) -> bytes:
     parts = [header]
-    parts += [encode_value(value, protocol) for value in values]
+    parts += [  # hot: benchmarks/resp.py, strings are what most arrays hold
+        b"$%d\r\n%b\r\n" % (len(value), value)
+        if type(value) is bytes
+        else encode_value(value, protocol)
+        for value in values
+    ]
     return b"".join(parts)
 
 

@@ -18,8 +18,9 @@ States: at the boundary between requests (`_missing == 0`); inside a multibulk, 
 Bytes of a line that is not complete wait in `_rest`, which is joined to the next piece and is
 never longer than a line may be; a bulk grows in place; so a bulk of any size costs O(its bytes).
 
-This file is the reference. `kvrepl._accel` holds the same classes compiled; the tests hold them
-equal.
+This file is the reference. `kvrepl._accel` holds the same classes with the loop compiled; what is
+rare (inline requests, odd header lines, every refusal) it leaves to the functions at the end of
+this file, and the tests hold the two equal.
 
 Source: Redis 7.0 networking.c processInputBuffer, processMultibulkBuffer, processInlineBuffer.
 """
@@ -42,6 +43,7 @@ UNAUTHENTICATED_BULK_BYTES: Final = 16384
 """What a client may send before AUTH, so that strangers cannot fill the memory."""
 
 _STAR: Final = 0x2A
+_NO_LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
 _COUNTS: Final = {b"*%d" % n: n for n in range(1, UNAUTHENTICATED_ARGUMENTS + 1)}
 _LENGTHS: Final = {b"$%d" % n: n for n in range(1024)}
 """The usual header lines: one lookup instead of checks and a conversion. No limit refuses them."""
@@ -69,8 +71,8 @@ class QueryBufferError(ProtocolError):
     """The client exceeded client-query-buffer-limit: it is closed without a reply."""
 
 
-class _Decoder:
-    """The state machine behind both parsers."""
+class Decoder:
+    """The state machine behind both parsers; they document the attributes."""
 
     __slots__ = (
         "_argv",
@@ -127,18 +129,18 @@ class _Decoder:
         while pos < end:
             if not missing:
                 if data[pos] != _STAR:
-                    after = self._inline(data, pos, base, requests, ends)
+                    after = take_line(self, data, pos, base, requests, ends)
                     if after < 0:
                         break
                     pos = after
                     continue
                 line_end = data.find(b"\r", pos, pos + MAX_LINE_BYTES + 1)
                 if line_end < 0 or line_end + 2 > end:
-                    self._check_line(end - pos, line_end, "too big mbulk count string")
+                    check_line(self, line_end, end - pos, "mbulk")
                     break
                 missing = _COUNTS.get(data[pos:line_end], 0)
                 if not missing:
-                    count = self._count(data[pos:line_end], end - pos, bool(requests))
+                    count = read_count(self, data[pos:line_end], end - pos, bool(requests))
                     if count is None:
                         break
                     missing = max(count, 0)
@@ -149,11 +151,11 @@ class _Decoder:
                 continue
             line_end = data.find(b"\r", pos, pos + MAX_LINE_BYTES + 1)
             if line_end < 0 or line_end + 2 > end:
-                self._check_line(end - pos, line_end, "too big bulk count string")
+                check_line(self, line_end, end - pos, "bulk")
                 break
             length = _LENGTHS.get(data[pos:line_end])
             if length is None:
-                length = self._bulk_length(data[pos:line_end], end - pos, bool(requests))
+                length = read_length(self, data[pos:line_end], end - pos, bool(requests))
                 if length is None:
                     break
             pos = line_end + 2
@@ -205,94 +207,8 @@ class _Decoder:
                 ends.append(self.offset)
         return pos
 
-    def _inline(
-        self,
-        data: bytes,
-        pos: int,
-        base: int,
-        requests: list[list[bytes]],
-        ends: list[int] | None,
-    ) -> int:
-        """Decode the line at pos; return the position after it, -1 to stop there."""
-        line_end = data.find(b"\n", pos, pos + MAX_LINE_BYTES + 1)
-        if line_end < 0 or data.find(b"\0", pos, line_end) >= 0:
-            if len(data) - pos > MAX_LINE_BYTES:
-                self._fail("too big inline request")
-            return -1
-        line = data[pos:line_end]
-        if line.endswith(b"\r"):
-            line = line[:-1]
-        argv = split_inline(line)
-        if argv is None:
-            self._fail("unbalanced quotes in request")
-            return -1
-        if line and self.strict:
-            self.error = ProtocolError("Master using the inline protocol. Desync?")
-            return -1
-        self.offset = base + line_end + 1
-        if not line:
-            self.empty_lines += 1
-        if argv:
-            requests.append(argv)
-            if ends is not None:
-                ends.append(self.offset)
-        return line_end + 1
 
-    def _count(self, header: bytes, available: int, any_before: bool) -> int | None:
-        """Read an unusual `*` line; None to stop at it."""
-        count = parse_int(header[1:])
-        if count is None or count > MAX_ARGUMENTS:
-            self._refuse_header(header, available, "mbulk", "invalid multibulk length")
-            return None
-        if count > UNAUTHENTICATED_ARGUMENTS and not self.authenticated:
-            self._refuse_stranger(any_before, "unauthenticated multibulk length")
-            return None
-        return count
-
-    def _bulk_length(self, header: bytes, available: int, any_before: bool) -> int | None:
-        """Read an unusual `$` line; None to stop at it."""
-        if header[:1] != b"$":
-            got = header[:1] or b"\r"
-            text = got.translate(_NO_LINE_ENDS).decode("latin-1")
-            self._refuse_header(header, available, "bulk", f"expected '$', got '{text}'")
-            return None
-        length = parse_int(header[1:])
-        limits = self.limits
-        if length is None or length < 0 or length > limits.max_bulk_bytes:
-            self._refuse_header(header, available, "bulk", "invalid bulk length")
-            return None
-        if length > UNAUTHENTICATED_BULK_BYTES and not self.authenticated:
-            self._refuse_stranger(any_before, "unauthenticated bulk length")
-            return None
-        return length
-
-    def _check_line(self, available: int, line_end: int, what: str) -> None:
-        """Fail where a header line has no end within the limit."""
-        if line_end < 0 and available > MAX_LINE_BYTES:
-            self._fail(what)
-
-    def _refuse_header(self, header: bytes, available: int, kind: str, what: str) -> None:
-        """Fail for a malformed header line, unless a NUL hides its end: then it is too long."""
-        if b"\0" not in header:
-            self._fail(what)
-        elif available > MAX_LINE_BYTES:
-            self._fail(f"too big {kind} count string")
-
-    def _refuse_stranger(self, any_before: bool, what: str) -> None:
-        """Fail, but only once the requests before it, which may be an AUTH, have run."""
-        if any_before:
-            self.deferred = True
-        else:
-            self._fail(what)
-
-    def _fail(self, what: str) -> None:
-        self.error = ProtocolError(f"Protocol error: {what}")
-
-
-_NO_LINE_ENDS: Final = bytes.maketrans(b"\r\n", b"  ")
-
-
-class RequestParser(_Decoder):
+class RequestParser(Decoder):
     """Decodes what a client sends.
 
     Attributes:
@@ -327,14 +243,12 @@ class RequestParser(_Decoder):
         """
         requests: list[list[bytes]] = []
         self._decode(data, requests, None)
-        waiting = len(self._rest) + len(self._bulk)
-        if waiting and waiting > self.limits.max_query_buffer_bytes:
+        if (self._rest or self._bulk) and check_query_buffer(self):
             self._rest, self._bulk = b"", bytearray()
-            self.error = QueryBufferError("client-query-buffer-limit exceeded")
         return requests
 
 
-class StreamParser(_Decoder):
+class StreamParser(Decoder):
     """Decodes a command stream (a replication link, an AOF) and keeps its byte offsets.
 
     There is no limit on an argument (UNLIMITED).
@@ -368,3 +282,134 @@ class StreamParser(_Decoder):
         ends: list[int] = []
         self._decode(data, requests, ends)
         return list(zip(requests, ends, strict=True))
+
+
+def take_line(
+    parser: Decoder,
+    data: bytes,
+    pos: int,
+    base: int,
+    requests: list[list[bytes]],
+    ends: list[int] | None,
+) -> int:
+    """Decode the inline request at pos.
+
+    Args:
+        parser: whose state it is.
+        data: the bytes at hand; data[0] is at stream offset base.
+        pos: where the line begins.
+        base: see data.
+        requests: gets the request, if there is one.
+        ends: gets its end offset, if not None.
+
+    Returns:
+        The position after the line; -1 to stop there, incomplete or refused.
+    """
+    line_end = data.find(b"\n", pos, pos + MAX_LINE_BYTES + 1)
+    if line_end < 0 or data.find(b"\0", pos, line_end) >= 0:
+        if len(data) - pos > MAX_LINE_BYTES:
+            _fail(parser, "too big inline request")
+        return -1
+    line = data[pos:line_end]
+    if line.endswith(b"\r"):
+        line = line[:-1]
+    argv = split_inline(line)
+    if argv is None:
+        _fail(parser, "unbalanced quotes in request")
+        return -1
+    if line and parser.strict:
+        parser.error = ProtocolError("Master using the inline protocol. Desync?")
+        return -1
+    parser.offset = base + line_end + 1
+    if not line:
+        parser.empty_lines += 1
+    if argv:
+        requests.append(argv)
+        if ends is not None:
+            ends.append(parser.offset)
+    return line_end + 1
+
+
+def check_line(parser: Decoder, line_end: int, available_bytes: int, kind: str) -> None:
+    """Refuse a header line that has no end within the limit; else more bytes may bring it.
+
+    Args:
+        parser: whose state it is.
+        line_end: where its CR was found, -1 where nowhere.
+        available_bytes: from the line's first byte to the last one received.
+        kind: "mbulk" or "bulk".
+    """
+    if line_end < 0 and available_bytes > MAX_LINE_BYTES:
+        _fail(parser, f"too big {kind} count string")
+
+
+def read_count(
+    parser: Decoder, header: bytes, available_bytes: int, any_before: bool
+) -> int | None:
+    """Judge a `*` line that is not of the plainest kind.
+
+    Args:
+        parser: whose state it is.
+        header: the line without its end.
+        available_bytes: from the line's first byte to the last one received.
+        any_before: requests were decoded before it in this feed.
+
+    Returns:
+        The count, or None to stop at the line (refused, deferred or never complete).
+    """
+    count = parse_int(header[1:])
+    if count is None or count > MAX_ARGUMENTS:
+        _refuse_header(parser, header, available_bytes, "mbulk", "invalid multibulk length")
+        return None
+    if count > UNAUTHENTICATED_ARGUMENTS and not parser.authenticated:
+        _refuse_stranger(parser, any_before, "unauthenticated multibulk length")
+        return None
+    return count
+
+
+def read_length(
+    parser: Decoder, header: bytes, available_bytes: int, any_before: bool
+) -> int | None:
+    """Judge a `$` line that is not of the plainest kind; as read_count."""
+    if header[:1] != b"$":
+        got = (header[:1] or b"\r").translate(_NO_LINE_ENDS).decode("latin-1")
+        _refuse_header(parser, header, available_bytes, "bulk", f"expected '$', got '{got}'")
+        return None
+    length = parse_int(header[1:])
+    if length is None or not 0 <= length <= parser.limits.max_bulk_bytes:
+        _refuse_header(parser, header, available_bytes, "bulk", "invalid bulk length")
+        return None
+    if length > UNAUTHENTICATED_BULK_BYTES and not parser.authenticated:
+        _refuse_stranger(parser, any_before, "unauthenticated bulk length")
+        return None
+    return length
+
+
+def check_query_buffer(parser: Decoder) -> bool:
+    """Refuse what waits for its rest beyond the limit; return whether it was refused."""
+    if parser.pending_bytes <= parser.limits.max_query_buffer_bytes:
+        return False
+    parser.error = QueryBufferError("client-query-buffer-limit exceeded")
+    return True
+
+
+def _refuse_header(
+    parser: Decoder, header: bytes, available_bytes: int, kind: str, what: str
+) -> None:
+    """Fail for a malformed header line, unless a NUL hides its end: then it can only be long."""
+    if b"\0" in header:
+        check_line(parser, -1, available_bytes, kind)
+    else:
+        _fail(parser, what)
+
+
+def _refuse_stranger(parser: Decoder, any_before: bool, what: str) -> None:
+    """Fail, but only once the requests before, of which one may be an AUTH, have run."""
+    if any_before:
+        parser.deferred = True
+    else:
+        _fail(parser, what)
+
+
+def _fail(parser: Decoder, what: str) -> None:
+    parser.error = ProtocolError(f"Protocol error: {what}")
