@@ -172,7 +172,7 @@ def candidates(setting: Setting) -> list[bytes]:
 def test_config_set_of_every_setting_equals_redis(launch: Launch) -> None:
     server = launch("redis", enable_protected_configs="yes")
     client, config = connect(server), config_of(server)
-    wrong = []
+    wrong: list[tuple[object, ...]] = []
     for name, setting in BY_NAME.items():
         if setting.name in APPLIED_ELSEWHERE:
             continue
