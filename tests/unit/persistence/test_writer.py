@@ -71,9 +71,9 @@ def test_flush_everysec_starts_one_fsync_a_second() -> None:
     [fsync] = writer.flush(1000)  # nothing more to write, but not durable yet
     assert isinstance(fsync, StartFsync) and fsync.up_to_bytes == len(PING)
     assert writer.fsync_in_flight
-    assert writer.flush(5000) == ()
+    assert not writer.flush(5000)
     assert writer.fsync_done(fsync, None) == []
-    assert writer.flush(9000) == ()
+    assert not writer.flush(9000)
     assert writer.synced_bytes == len(PING)
 
 
