@@ -57,6 +57,8 @@ NODE_MAX_ENTRIES = 100
 MAX_LISTPACK_BYTES = 1 << 30
 """STREAM_LISTPACK_MAX_SIZE: no node grows past this, whatever stream-node-max-bytes says."""
 _U64 = (1 << 64) - 1
+MAX_ID = (_U64, _U64)
+"""What Redis 7.0 takes for the first id of an empty stream in a file that does not store one."""
 
 
 @dataclass(slots=True)
@@ -191,7 +193,7 @@ def decode_stream(type_code: int, data: bytes, pos: int) -> tuple[Stream, int]:
         stream.max_deleted_id, pos = _decode_id(data, pos)
         stream.entries_added, pos = decode_length(data, pos)
     else:
-        stream.first_id = stream.entries[0][0] if stream.entries else (0, 0)
+        stream.first_id = stream.entries[0][0] if stream.entries else MAX_ID
         stream.entries_added = length
     groups, pos = decode_length(data, pos)
     for _ in range(groups):

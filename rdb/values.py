@@ -4,7 +4,7 @@
     string   bytes                             0
     list     list[bytes]                       1, 10, 14, 18
     set      list[bytes]                       2, 11, 20
-    zset     list[(member, score)]             3, 5, 12, 17; in the order of the file
+    zset     list[(member, score)]             3, 5, 12, 17; ascending, but for type 3
     hash     list[bytes]: field, value, ...    4, 9, 13, 16
              ExpiringHash                      22, 23, 24, 25 (fields with a TTL)
     stream   Stream                            15, 19, 21
@@ -177,6 +177,7 @@ def _zset2(data: bytes, pos: int) -> tuple[list[tuple[bytes, float]], int]:
         pos += 8
         pairs.append((member, score))
     _refuse_twins([member for member, _ in pairs], "sorted set member")
+    pairs.reverse()  # Written highest first; see _encode_zset2.
     return pairs, pos
 
 
