@@ -1,0 +1,489 @@
+"""A server in memory: the replication machines, a dict for a dataset, and a shell without I/O.
+
+It does what the real shell does: carries out actions in order, forks (copies the dataset),
+relays snapshots, pumps cursors, parses and applies the stream. Its dataset is a dict of
+databases; its RDB is the repr of it, with what replication wants to have saved.
+"""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from functools import partial
+
+from kvrepl.errors import CommandError
+from kvrepl.replication import actions as do
+from kvrepl.replication import wire
+from kvrepl.replication.actions import Actions, SaveInfo, Target
+from kvrepl.replication.apply import StreamApplyState
+from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.master import Child
+from kvrepl.replication.roles import Replication
+from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.resp.values import Status
+from tests.simulation.network import Connection, End, Scheduler
+
+Dataset = dict[int, dict[bytes, bytes]]
+WINDOW_BYTES = 4000
+"""What a socket takes before it must drain: makes slow readers of the backlog."""
+TAIL_BYTES = 1500
+
+
+def serialize(dataset: Dataset, info: SaveInfo | None) -> bytes:
+    """Return the RDB of this world."""
+    return repr((dataset, tuple(info) if info else None)).encode()
+
+
+def deserialize(data: bytes) -> tuple[Dataset, SaveInfo | None]:
+    """Read the RDB of this world."""
+    dataset, info = ast.literal_eval(data.decode())
+    return dataset, SaveInfo(*info) if info else None
+
+
+def parse(buffer: bytes) -> tuple[list[bytes], int] | None:
+    """Read one command from a stream; None where it is not whole yet."""
+    if buffer.startswith(b"\n"):
+        return [], 1
+    line, newline, _ = buffer.partition(b"\r\n")
+    if not newline:
+        return None
+    if not line.startswith(b"*"):
+        return [line], len(line) + 2
+    at, words = len(line) + 2, []
+    for _ in range(int(line[1:])):
+        end = buffer.find(b"\r\n", at)
+        if end < 0:
+            return None
+        assert buffer[at : at + 1] == b"$", buffer[at : at + 20]
+        length = int(buffer[at + 1 : end])
+        if len(buffer) < end + 2 + length + 2:
+            return None
+        words.append(buffer[end + 2 : end + 2 + length])
+        at = end + 2 + length + 2
+    return words, at
+
+
+class Node:
+    """One server of the cluster.
+
+    Args:
+        name: its host name.
+        scheduler: time and chance.
+        dial: finds the node that listens on a host name; None where nobody does.
+        settings: of replication.
+        saved: the RDB file found at start.
+        master: the host that the configuration names, "" for none.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        scheduler: Scheduler,
+        dial: Callable[[str], Node | None],
+        settings: ReplicationSettings,
+        saved: bytes | None,
+        master: str,
+    ) -> None:
+        self.name = name
+        self.alive = True
+        self.scheduler = scheduler
+        self.rng = scheduler.rng
+        self.settings = settings
+        self.dial = dial
+        self.dataset: Dataset = {}
+        self.file = saved
+        self.loading = False
+        self.paused = False
+        self.quiet = False
+        self.log: list[str] = []
+        self._upstream: End | None = None
+        self._downstream: dict[int, End] = {}
+        self._inputs: dict[int, bytes] = {}
+        self._pumps: dict[int, Cursor] = {}
+        self._child_serial = 0
+        self._chunks: list[bytes] = []
+        self._reset_stream(0)
+        self.repl = Replication(
+            settings,
+            lambda: b"%040x" % self.rng.getrandbits(160),
+            lambda: not any(self.dataset.values()),
+            scheduler.now_ms,
+        )
+        self._start(saved, master)
+        self._schedule_tick()
+
+    # --- what the outside does to it ----------------------------------------------------------
+
+    @property
+    def now_ms(self) -> int:
+        """Virtual time."""
+        return self.scheduler.now_ms
+
+    def _start(self, saved: bytes | None, master: str) -> None:
+        info = None
+        if saved is not None:
+            self.dataset, info = deserialize(saved)
+        if not master:
+            self.repl.restore_as_master(info, self.now_ms)
+            return
+        if info is not None:
+            self.repl.restore_as_replica(info)
+        self.execute(self.repl.continue_as_replica(master, 1, self.now_ms))
+
+    def ends(self) -> list[End]:
+        """Its ends of all its connections."""
+        upstream = [] if self._upstream is None else [self._upstream]
+        return [*self._downstream.values(), *upstream]
+
+    def crash(self) -> None:
+        """Die; peers notice."""
+        self.alive = False
+        for end in self.ends():
+            end.connection.cut()
+
+    def write(self, commands: list[tuple[int, list[bytes]]]) -> bool:
+        """A client writes, more than one command as a transaction; False where refused."""
+        if not self.repl.is_master or self.loading or self.paused:
+            return False
+        for db, words in commands:
+            self._run(db, words)
+        feed = self.repl.stream.feed
+        if len(commands) > 1:
+            feed(commands[0][0], wire.command(b"MULTI"))
+        for db, words in commands:
+            feed(db, wire.command(*words))
+        if len(commands) > 1:
+            feed(commands[-1][0], wire.command(b"EXEC"))
+        self.pump()
+        return True
+
+    def replicaof(self, host: str) -> None:
+        """A client says REPLICAOF; a refusal is fine."""
+        if self.loading:
+            return
+        try:
+            if host:
+                _, actions = self.repl.replicaof(host, 1, self.now_ms)
+            else:
+                _, actions = self.repl.replicaof_no_one(self.now_ms)
+        except CommandError:
+            return
+        self.execute(actions)
+
+    def failover(self) -> None:
+        """A client says FAILOVER with a time limit; a refusal is fine."""
+        if not self.loading:
+            try:
+                argv = [b"FAILOVER", b"TIMEOUT", b"3000"]
+                self.execute(self.repl.on_failover(argv, self.now_ms)[1])
+            except CommandError:
+                pass
+
+    def bgsave(self) -> None:
+        """A client says BGSAVE, or another child is forked."""
+        if self.repl.master.child is None and not self.loading:
+            other = self.rng.random() < 0.3
+            self.repl.master.child_started(Child.OTHER if other else Child.DISK)
+            self._fork(None if other else serialize(self.dataset, self.repl.save_info()))
+
+    def kill_child(self) -> None:
+        """The child dies of itself."""
+        child, self._child_serial = self.repl.master.child, self._child_serial + 1
+        if child is Child.OTHER:
+            self.execute(self.repl.master.child_exited(self.now_ms))
+        elif child is not None:
+            self.execute(self.repl.master.bgsave_done(ok=False, now_ms=self.now_ms))
+
+    # --- its links ----------------------------------------------------------------------------
+
+    def accept(self, end: End) -> None:
+        """A connection has come."""
+        self._downstream[end.number] = end
+        self._inputs[end.number] = b""
+
+    def on_data(self, end: End, data: bytes) -> None:
+        """Bytes have come on a link."""
+        if end is self._upstream:
+            self.execute(self.repl.replica.receive(data, self.now_ms))
+            return
+        buffer = self._inputs[end.number] + data
+        while end.open and self.alive and (parsed := parse(buffer)) is not None:
+            words, length = parsed
+            buffer = buffer[length:]
+            self._command(end, words)
+        self._inputs[end.number] = buffer
+
+    def on_lost(self, end: End) -> None:
+        """A link has broken."""
+        if end is self._upstream:
+            self._upstream = None
+            self.execute(self.repl.replica.link_lost("connection lost", self.now_ms))
+        elif self._downstream.pop(end.number, None) is not None:
+            self._pumps.pop(end.number, None)
+            self.execute(self.repl.master.on_closed(end.number, self.now_ms))
+
+    def _command(self, end: End, words: list[bytes]) -> None:
+        if not words:
+            self.repl.master.on_keepalive(end.number, self.now_ms)
+            return
+        verb = words[0].lower()
+        try:
+            if verb == b"ping":
+                end.send(b"+PONG\r\n")
+            elif verb == b"replconf":
+                reply, actions = self.repl.on_replconf(
+                    end.number, words, self.now_ms, ip=end.peer.owner.name.encode()
+                )
+                if isinstance(reply, Status):
+                    end.send(reply.wire)
+                self.execute(actions)
+            elif self.loading:
+                raise CommandError(b"LOADING Redis is loading the dataset in memory")
+            else:
+                self.execute(self.repl.on_psync(end.number, words, self.now_ms))
+        except CommandError as error:
+            end.send(b"-%b\r\n" % error.text)
+        self.pump()
+
+    def pump(self) -> None:
+        """Write what the cursors give, as far as the sockets take it."""
+        for number, cursor in list(self._pumps.items()):
+            end = self._downstream[number]
+            room = WINDOW_BYTES - end.in_flight_bytes
+            for piece in cursor.peek(room):
+                end.send(piece)
+                cursor.advance(len(piece))
+
+    def _schedule_tick(self) -> None:
+        def tick() -> None:
+            if self.alive:
+                if not self.quiet and self.rng.random() < 0.2:
+                    self.repl.master.request_acks()
+                self.repl.master.flush_requests()
+                self.execute(self.repl.tick(self.now_ms))
+                self._schedule_tick()
+
+        self.scheduler.at(self.repl.next_deadline_ms(), tick)
+
+    # --- actions ------------------------------------------------------------------------------
+
+    def execute(self, actions: Actions) -> None:
+        """Carry out actions in order; what reports return is carried out at once."""
+        for action in actions:
+            handler = getattr(self, "_do_" + type(action).__name__)
+            handler(action)
+        self.pump()
+
+    def _do_Log(self, action: do.Log) -> None:
+        self.log.append(f"{self.now_ms} {action.text}")
+
+    def _do_RoleChanged(self, action: do.RoleChanged) -> None:
+        assert (action.role is do.Role.MASTER) == self.repl.is_master or not self.repl.is_master
+
+    def _do_Connect(self, action: do.Connect) -> None:
+        self._do_Close(do.Close())
+        self.scheduler.after(self.rng.randint(1, 40), partial(self._connected, action.host))
+
+    def _connected(self, host: str) -> None:
+        replica = self.repl.replica
+        if not self.alive or self._upstream is not None or replica.host != host:
+            return
+        peer = self.dial(host)
+        if peer is None or not peer.alive:
+            self.execute(replica.connect_failed("Connection refused", self.now_ms))
+        elif replica.state.name == "CONNECTING":
+            connection = Connection(self.scheduler, self, peer)
+            self._upstream = connection.client
+            peer.accept(connection.server)
+            self.execute(replica.connected_to_master(self.now_ms))
+
+    def _do_Send(self, action: do.Send) -> None:
+        if self._upstream is not None:
+            self._upstream.send(action.data)
+
+    def _do_Close(self, action: do.Close) -> None:
+        if self._upstream is not None:
+            self._upstream.close()
+            self._upstream = None
+
+    def _do_BeginTransfer(self, action: do.BeginTransfer) -> None:
+        self._chunks = []
+        if action.load is do.Load.IN_PLACE:
+            self.dataset = {}
+
+    def _do_Chunk(self, action: do.Chunk) -> None:
+        self._chunks.append(action.data)
+
+    def _do_AbortTransfer(self, action: do.AbortTransfer) -> None:
+        self._chunks = []
+
+    def _do_LoadSnapshot(self, action: do.LoadSnapshot) -> None:
+        self.loading = True
+        if action.load is not do.Load.SWAP:
+            self.dataset = {}
+        data = b"".join(self._chunks)
+        self.scheduler.after(self.rng.randint(0, 1500), partial(self._loaded, action.load, data))
+
+    def _loaded(self, load: do.Load, data: bytes) -> None:
+        if not self.alive:
+            return
+        self.loading = False
+        ok = self.rng.random() > 0.05
+        db = 0
+        if ok:
+            self.dataset, info = deserialize(data)
+            db = info.stream_db if info else 0
+            if load is do.Load.FROM_FILE:
+                self.file = data
+        self.execute(self.repl.replica.load_finished(ok=ok, stream_db=db, now_ms=self.now_ms))
+
+    def _reset_stream(self, db: int) -> None:
+        self._applying = StreamApplyState()
+        self._buffer = b""
+        self._db = db
+        self._queue: list[tuple[int, list[bytes]]] | None = None
+
+    def _do_LinkUp(self, action: do.LinkUp) -> None:
+        self._reset_stream(action.db)
+
+    def _do_LinkDown(self, action: do.LinkDown) -> None:
+        self._reset_stream(0)
+
+    def _do_ApplyStream(self, action: do.ApplyStream) -> None:
+        self._buffer += action.data
+        while (parsed := parse(self._buffer)) is not None:
+            words, length = parsed
+            self._buffer = self._buffer[length:]
+            self._apply(words)
+            counted = self._applying.ran(length, in_multi=self._queue is not None)
+            if counted:
+                self.repl.replica.applied(counted, self._db)
+
+    def _apply(self, words: list[bytes]) -> None:
+        verb = words[0].lower() if words else b""
+        if verb == b"multi":
+            self._queue = []
+        elif verb == b"exec":
+            assert self._queue is not None
+            queue, self._queue = self._queue, None
+            for db, queued in queue:
+                self._run(db, queued)
+        elif verb == b"select":
+            self._db = int(words[1])
+        elif verb == b"replconf":
+            self.execute(self.repl.on_replconf(0, words, self.now_ms)[1])
+        elif verb in (b"ping", b""):
+            pass
+        elif self._queue is not None:
+            self._queue.append((self._db, words))
+        else:
+            self._run(self._db, words)
+
+    def _run(self, db: int, words: list[bytes]) -> None:
+        keys = self.dataset.setdefault(db, {})
+        if words[0] == b"SET":
+            keys[words[1]] = words[2]
+        elif words[0] == b"APPEND":
+            keys[words[1]] = (keys.get(words[1], b"") + words[2])[-TAIL_BYTES:]
+        else:
+            assert words[0] == b"DEL", words
+            keys.pop(words[1], None)
+
+    # --- its replicas -------------------------------------------------------------------------
+
+    def _do_SendToReplica(self, action: do.SendToReplica) -> None:
+        if action.link in self._downstream:
+            self._downstream[action.link].send(action.data)
+
+    def _do_CloseReplica(self, action: do.CloseReplica) -> None:
+        self._pumps.pop(action.link, None)
+        end = self._downstream.pop(action.link, None)
+        if end is not None:
+            end.close()
+
+    def _do_StartStream(self, action: do.StartStream) -> None:
+        if action.link in self._downstream:
+            self._pumps[action.link] = action.cursor
+
+    def _do_StartTransfer(self, action: do.StartTransfer) -> None:
+        assert self.file is not None
+        data = b"$%d\r\n%b" % (len(self.file), self.file)
+        self._send_slowly(action.link, data, self._transferred)
+
+    def _send_slowly(self, link: int, data: bytes, then: Callable[[int], None]) -> None:
+        """Send a part now and the rest later, so that whatever else happens comes between."""
+        end = self._downstream.get(link)
+        if end is None or not self.alive:
+            return
+        part = self.rng.randint(1, max(1, len(data)))
+        end.send(data[:part])
+        if part < len(data):
+            again = partial(self._send_slowly, link, data[part:], then)
+            self.scheduler.after(self.rng.randint(1, 400), again)
+        else:
+            then(link)
+
+    def _transferred(self, link: int) -> None:
+        self.execute(self.repl.master.transfer_done(link, self.now_ms))
+
+    def _do_StartBgsave(self, action: do.StartBgsave) -> None:
+        master = self.repl.master
+        if self.rng.random() < 0.05:
+            self.execute(master.bgsave_not_started(self.now_ms))
+            return
+        data = serialize(self.dataset, action.save_info)
+        self.execute(master.bgsave_started(self.now_ms))
+        if action.target is Target.DISK:
+            self._fork(data)
+        else:
+            self._stream_snapshot(data, action.links)
+
+    def _fork(self, data: bytes | None) -> None:
+        self._child_serial += 1
+        serial = self._child_serial
+        done = partial(self._child_done, serial, data)
+        self.scheduler.after(self.rng.randint(1, 2500), done)
+
+    def _child_done(self, serial: int, data: bytes | None) -> None:
+        if serial != self._child_serial or not self.alive:
+            return
+        if data is None:
+            self.execute(self.repl.master.child_exited(self.now_ms))
+            return
+        self.file = data
+        self.execute(self.repl.master.bgsave_done(ok=True, now_ms=self.now_ms))
+
+    def _stream_snapshot(self, data: bytes, links: tuple[int, ...]) -> None:
+        self._child_serial += 1
+        mark = b"%040x" % self.rng.getrandbits(160)
+        framed = b"$EOF:%b\r\n%b%b" % (mark, data, mark)
+        self._relay(self._child_serial, framed, links)
+
+    def _relay(self, serial: int, data: bytes, links: tuple[int, ...]) -> None:
+        if serial != self._child_serial or not self.alive:
+            return
+        part = self.rng.randint(1, len(data))
+        for link in links:
+            if link in self._downstream:
+                self._downstream[link].send(data[:part])
+        again = partial(self._relay, serial, data[part:], links)
+        if part == len(data):
+            again = partial(self._relayed, serial)
+        self.scheduler.after(self.rng.randint(1, 400), again)
+
+    def _relayed(self, serial: int) -> None:
+        if serial == self._child_serial and self.alive:
+            self.execute(self.repl.master.bgsave_done(ok=True, now_ms=self.now_ms))
+
+    def _do_KillChild(self, action: do.KillChild) -> None:
+        serial = self._child_serial
+        self.scheduler.after(5, lambda: self.kill_child() if serial == self._child_serial else None)
+
+    def _do_ReapChildren(self, action: do.ReapChildren) -> None:
+        pass
+
+    def _do_PauseWrites(self, action: do.PauseWrites) -> None:
+        self.paused = True
+
+    def _do_ResumeWrites(self, action: do.ResumeWrites) -> None:
+        self.paused = False
