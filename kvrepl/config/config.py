@@ -53,6 +53,8 @@ class Config(Attributes):
     renames, users: the `rename-command` and `user` lines, for those who understand them.
     """
 
+    __slots__ = ("_subscribers", "config_file", "explicit", "renames", "users")
+
     def __init__(self) -> None:
         for setting in SETTINGS:
             setattr(self, setting.attribute, setting.default)
@@ -174,7 +176,7 @@ class Config(Attributes):
         chosen = self._look_up(pairs, local_client, loading)
         staged: dict[Setting, Any] = {}
         for name, setting, text in chosen:
-            current = staged.get(setting, self.value_of(setting))
+            current = self.value_of(setting)
             words = [text]
             if setting.kind.several_words:
                 words = text.split(b" ") if text else []

@@ -119,13 +119,11 @@ class Number(Kind[int]):
     Args:
         low: the least value.
         high: the greatest value.
-        unsigned: compare as a 64-bit unsigned integer, so that -1 is too great, not too small.
     """
 
-    def __init__(self, low: int, high: int, *, unsigned: bool = False) -> None:
+    def __init__(self, low: int, high: int) -> None:
         self.low = low
         self.high = high
-        self.unsigned = unsigned
 
     def read(self, word: bytes) -> int:
         """The number behind the word, bounds not yet checked."""
@@ -139,11 +137,10 @@ class Number(Kind[int]):
 
     def parse(self, words: Sequence[bytes], current: int) -> int:
         value = self.read(words[0])
-        compared = value & UINT64_MASK if self.unsigned else value
-        if not self.low <= compared <= self.high:
+        if not self.low <= value <= self.high:
             low, high = self.shown_bound(self.low), self.shown_bound(self.high)
             raise BadValue(f"argument must be between {low} and {high} inclusive")
-        return compared
+        return value
 
     def show(self, value: int) -> str:
         return str(value)
@@ -156,10 +153,7 @@ class Number(Kind[int]):
 
 
 class Octal(Number):
-    """An unsigned integer written in base 8 (file permissions)."""
-
-    def __init__(self, low: int, high: int) -> None:
-        super().__init__(low, high, unsigned=True)
+    """An integer written in base 8 (file permissions)."""
 
     def read(self, word: bytes) -> int:
         value = parse_c_octal(word)
@@ -182,14 +176,15 @@ class Memory(Number):
 
     Args:
         low, high: bounds in bytes.
-        unsigned: as in Number; otherwise sizes from 2**63 up wrap to negative numbers.
+        unsigned: kept in an unsigned C type; otherwise sizes from 2**63 up are negative.
         percent: "n%" is accepted too and stored as -n; `low` is then minus the greatest n.
     """
 
     def __init__(
         self, low: int, high: int, *, unsigned: bool = True, percent: bool = False
     ) -> None:
-        super().__init__(low, high, unsigned=unsigned)
+        super().__init__(low, high)
+        self.unsigned = unsigned
         self.percent = percent
 
     def read(self, word: bytes) -> int:

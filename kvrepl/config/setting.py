@@ -105,10 +105,9 @@ def number(
     doc: str,
     *aliases: str,
     flags: Flags = Flags.NONE,
-    unsigned: bool = False,
 ) -> Setting:
     """A setting that is a plain integer from `low` to `high`."""
-    return Setting(name, Number(low, high, unsigned=unsigned), default, doc, aliases, flags)
+    return Setting(name, Number(low, high), default, doc, aliases, flags)
 
 
 def memory(

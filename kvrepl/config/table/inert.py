@@ -47,7 +47,7 @@ INERT: Final[tuple[Setting, ...]] = (
     text("bio_cpulist", "Processors of background threads.", flags=_IMMUTABLE),
     text("aof_rewrite_cpulist", "Processors of a rewrite.", flags=_IMMUTABLE),
     text("bgsave_cpulist", "Processors of a snapshot.", flags=_IMMUTABLE),
-    number("socket-mark-id", 0, UINT_MAX, 0, "Mark of sockets.", flags=_IMMUTABLE, unsigned=True),
+    number("socket-mark-id", 0, UINT_MAX, 0, "Mark of sockets.", flags=_IMMUTABLE),
     text("ignore-warnings", "Warnings at start that are not fatal.", default="", flags=_FREE),
     yes_no("activerehashing", True, "Rehash in the background.", flags=_FREE),
     yes_no("jemalloc-bg-thread", True, "Purge in the background.", flags=_FREE),
@@ -70,7 +70,6 @@ INERT: Final[tuple[Setting, ...]] = (
         1000,
         "Fields it takes at once.",
         flags=_FREE,
-        unsigned=True,
     ),
     memory(
         "active-defrag-ignore-bytes",

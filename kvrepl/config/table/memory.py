@@ -38,7 +38,6 @@ MEMORY: Final[tuple[Setting, ...]] = (
         512,
         "Fields of a hash that is kept as one listpack.",
         "hash-max-ziplist-entries",
-        unsigned=True,
     ),
     memory(
         "hash-max-listpack-value",
@@ -65,7 +64,6 @@ MEMORY: Final[tuple[Setting, ...]] = (
         INT64_MAX,
         512,
         "Members of a set of integers kept as one intset.",
-        unsigned=True,
     ),
     number(
         "zset-max-listpack-entries",
@@ -74,7 +72,6 @@ MEMORY: Final[tuple[Setting, ...]] = (
         128,
         "Members of a sorted set that is kept as one listpack.",
         "zset-max-ziplist-entries",
-        unsigned=True,
     ),
     memory(
         "zset-max-listpack-value",

@@ -34,7 +34,7 @@ NETWORK: Final[tuple[Setting, ...]] = (
         flags=Flags.IMMUTABLE,
     ),
     number("timeout", 0, INT_MAX, 0, "Seconds until an idle client is closed; 0 is never."),
-    number("maxclients", 1, UINT_MAX, 10000, "Clients at the same time.", unsigned=True),
+    number("maxclients", 1, UINT_MAX, 10000, "Clients at the same time."),
     Setting(
         "maxmemory-clients",
         Memory(-100, INT64_MAX, unsigned=False, percent=True),
@@ -59,6 +59,5 @@ NETWORK: Final[tuple[Setting, ...]] = (
         INT64_MAX,
         1000000,
         "Keys remembered for client-side caching; 0 is no limit.",
-        unsigned=True,
     ),
 )

@@ -113,7 +113,7 @@ PROCESS: Final[tuple[Setting, ...]] = (
     Setting("shutdown-on-sigterm", ShutdownFlags(), frozenset(), "What SIGTERM does."),
     secret("requirepass", "Password of the default user."),
     text("aclfile", "File of users.", default="", flags=Flags.IMMUTABLE),
-    number("acllog-max-len", 0, INT64_MAX, 128, "Entries of ACL LOG.", unsigned=True),
+    number("acllog-max-len", 0, INT64_MAX, 128, "Entries of ACL LOG."),
     choice(
         "acl-pubsub-default",
         "allchannels resetchannels",
@@ -156,7 +156,7 @@ PROCESS: Final[tuple[Setting, ...]] = (
         10000,
         "Microseconds of a command that enters SLOWLOG; -1 is none.",
     ),
-    number("slowlog-max-len", 0, INT64_MAX, 128, "Entries of SLOWLOG.", unsigned=True),
+    number("slowlog-max-len", 0, INT64_MAX, 128, "Entries of SLOWLOG."),
     number(
         "latency-monitor-threshold",
         0,

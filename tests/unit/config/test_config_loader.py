@@ -112,6 +112,11 @@ def test_include_of_itself_is_refused_at_its_line() -> None:
     assert (error.file, error.line_number) == ("a.conf", 2)
 
 
+def test_include_of_many_files_beside_each_other_is_fine() -> None:
+    text = "include b.conf\n" * (INCLUDE_DEPTH_MAX + 1)
+    assert start(["a.conf"], a=text, b="hz 20").hz == 20
+
+
 def test_mistake_is_reported_with_its_line() -> None:
     error = mistake(["a.conf"], a="# a\n\n  Maxmemory  10xx \t\n")
     assert error.report() == (

@@ -109,7 +109,9 @@ def test_setting_refused_while_loading_replies_loading() -> None:
     assert text == b"LOADING Redis is loading the dataset in memory"
     assert config.timeout == 0
     config.set_many([(b"timeout", b"1")], loading=True)
+    config.set_many([(b"appendonly", b"yes")], loading=False)
     assert config.timeout == 1
+    assert config.appendonly
 
 
 def test_subscriber_of_two_settings_runs_once_after_both_are_set() -> None:
@@ -156,6 +158,18 @@ def test_subscriber_that_refuses_has_everything_taken_back(error: Exception, rea
     assert seen == [("timeout", 3), ("port", 7), ("timeout", 0), ("port", 6379)]
 
 
+def test_subscriber_of_two_settings_is_blamed_on_the_first() -> None:
+    config = Config()
+
+    def refuse(changed: Config) -> None:
+        raise ConfigError("no")
+
+    config.subscribe("hz", refuse)
+    config.subscribe("timeout", refuse)
+    text = refusal(config, b"timeout", b"1", b"hz", b"20")
+    assert text == failed(b"timeout", b"no")
+
+
 def test_subscriber_that_fails_twice_leaves_a_note_on_the_refusal() -> None:
     config = Config()
 
@@ -172,6 +186,11 @@ def test_subscriber_that_fails_twice_leaves_a_note_on_the_refusal() -> None:
 def test_subscribe_to_an_unknown_name_is_a_mistake_of_ours() -> None:
     with pytest.raises(KeyError):
         Config().subscribe("nope", lambda config: None)
+
+
+def test_misspelt_attribute_cannot_be_assigned() -> None:
+    with pytest.raises(AttributeError):
+        Config().maxmemroy = 1  # type: ignore[attr-defined]
 
 
 def test_get_answers_a_name_as_spelled_and_a_pattern_with_real_names() -> None:
