@@ -69,6 +69,7 @@ class ForgetfulDisk:
         self.durable_folders: set[str] = {""}
         self.pending: list[NameChange] = []
         self.calls = 0
+        self.trace: list[str] = []  # the operation of each call
         self.crash_at: int | None = None
         self.fail_at: int | None = None
         self.limit_bytes: int | None = None
@@ -85,6 +86,7 @@ class ForgetfulDisk:
         if not self.powered:  # a handler that cleans up is cut short like everything else
             raise PowerCut(f"{operation} of {path}")
         self.calls += 1
+        self.trace.append(operation)
         if self.calls == self.crash_at:
             self.powered = False
             raise PowerCut(f"{operation} of {path}")

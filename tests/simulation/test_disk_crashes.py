@@ -142,6 +142,50 @@ def test_every_call_failing_once_loses_nothing_that_was_promised(policy: FsyncPo
     assert point > 100
 
 
+@pytest.mark.parametrize("policy", [FsyncPolicy.ALWAYS, FsyncPolicy.EVERYSEC])
+def test_folder_not_synced_and_then_a_power_cut_loses_nothing_that_was_promised(
+    policy: FsyncPolicy,
+) -> None:
+    rehearsal = ForgetfulDisk()
+    live(LogServer(rehearsal, policy))
+    points = [point for point, name in enumerate(rehearsal.trace, 1) if name == "fsync_dir"]
+    assert len(points) > 20
+    for fail_at, distance in itertools.product(points, range(1, 10)):
+        disk = ForgetfulDisk()
+        disk.fail_at = fail_at
+        disk.crash_at = fail_at + distance
+        server = LogServer(disk, policy)
+        try:
+            live(server)
+        except (PowerCut, Exited, StorageError):
+            pass
+        disk.crash(some_of(fail_at * distance))
+        check_after(disk, server, policy)
+
+
+@pytest.mark.parametrize(("name", "make_keep"), KEEPS, ids=[name for name, _ in KEEPS])
+def test_first_log_of_a_running_server_cut_anywhere_is_none_or_whole(
+    name: str, make_keep: Callable[[], Keep]
+) -> None:
+    for point in itertools.count(1):
+        disk = ForgetfulDisk()
+        disk.crash_at = point
+        server = LogServer(disk, FsyncPolicy.ALWAYS)
+        try:
+            server.push(3)
+            server.turn_on()
+            server.push(2)
+            server.end_rewrite()
+            server.push()
+        except PowerCut:
+            pass
+        else:
+            assert server.promised == 6
+            break
+        disk.crash(make_keep())
+        check_after(disk, server, FsyncPolicy.ALWAYS)
+
+
 @pytest.mark.parametrize(("name", "make_keep"), KEEPS, ids=[name for name, _ in KEEPS])
 def test_upgrade_cut_anywhere_keeps_the_old_file(name: str, make_keep: Callable[[], Keep]) -> None:
     for point in itertools.count(1):
