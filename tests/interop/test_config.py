@@ -213,13 +213,14 @@ def test_config_set_of_several_equals_redis(launch: Launch, words: list[bytes]) 
 
 FILES = {
     "plain": "",
-    "messy": """PORT {port}
+    "messy": """
 
 
 
 # c1
   maxmemory 10000000\t
 SLAVE-priority 5
+Replica-Priority 6
 slaveof no one
 client-output-buffer-limit slave 1mb 2mb 3
 save 1 1
@@ -240,7 +241,7 @@ loglevel notice
 notify-keyspace-events ""
 dir ./
 dbfilename "dump.rdb"
-proc-title-template "{{title}} x"
+proc-title-template "{title} x"
 maxmemory-clients 50%
 oom-score-adj-values 0 200 800
 shutdown-on-sigterm save now
@@ -263,6 +264,7 @@ replica-announce-ip ""
 tls-ciphers "A:B"
 """,
 }
+PACKAGED = Path("/etc/redis/redis.conf")
 CHANGES = [
     [],
     [b"save", b"", b"timeout", b"4", b"masterauth", b'a"b\x01\xff c', b"maxmemory", b"3gb"],
@@ -280,7 +282,11 @@ CHANGES = [
 @pytest.mark.parametrize("changes", CHANGES, ids=["none", "few", "many"])
 @pytest.mark.parametrize("name", list(FILES))
 def test_config_rewrite_equals_redis(launch: Launch, name: str, changes: list[bytes]) -> None:
-    server = launch_with(launch, FILES[name])
+    compare_rewrites(launch_with(launch, FILES[name]), changes)
+
+
+def compare_rewrites(server: Server, changes: list[bytes]) -> None:
+    """Change the same in both, have both rewrite the file twice, and compare."""
     client, config = connect(server), config_of(server)
     path = server.folder / "server.conf"
     if changes:
@@ -305,15 +311,24 @@ def test_config_rewrite_equals_redis(launch: Launch, name: str, changes: list[by
             assert sorted(ours.split("\n")) == sorted(theirs.split("\n"))
 
 
+@pytest.mark.skipif(not PACKAGED.exists(), reason=f"no {PACKAGED} on this machine")
+@pytest.mark.parametrize("changes", CHANGES, ids=["none", "few", "many"])
+def test_config_rewrite_of_the_packaged_file_equals_redis(
+    launch: Launch, changes: list[bytes]
+) -> None:
+    here = {"bind", "port", "dir", "logfile", "pidfile", "daemonize"}  # the test has its own
+    lines = PACKAGED.read_text().split("\n")
+    text = "\n".join(line for line in lines if line.split(" ")[0] not in here)
+    compare_rewrites(launch_with(launch, text), changes)
+
+
 def launch_with(launch: Launch, text: str) -> Server:
     """A redis-server on this text, beside an included file and an ACL file."""
     server: Server = launch.prepare("redis")  # type: ignore[attr-defined]
     (server.folder / "inc1.conf").write_text("tcp-backlog 300\n")
     (server.folder / "users.acl").write_text("user default on nopass ~* &* +@all\n")
-    first = "" if "{port}" in text else f"port {server.port}\n"
-    bind = "" if "bind" in text else "bind 127.0.0.1\n"
-    text = first + bind + text.replace("{port}", str(server.port)).replace("{{", "{")
-    (server.folder / "server.conf").write_text(text.replace("}}", "}"))
+    port, bind = f"port {server.port}\n", "" if "\nbind " in text else "bind 127.0.0.1\n"
+    (server.folder / "server.conf").write_text(port + bind + text)
     server.start()
     return server
 
