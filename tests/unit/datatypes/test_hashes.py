@@ -85,6 +85,15 @@ def test_listpack_of_thousands_by_threshold_converts_whole() -> None:
     assert dict(value.items()) == entries(2000) | {b"f0": b"x" * 100}
 
 
+def test_hashtable_grown_past_one_dict_goes_on_in_segments() -> None:
+    value = HashValue(Limits(), [(b"f0", b"x" * 100)])
+    assert value.encoding == b"hashtable" and type(value._items) is dict
+    for field, text in entries(1000).items():
+        value.set(field, text)
+    assert isinstance(value._items, SegmentedDict)
+    assert dict(value.items()) == entries(1000)
+
+
 @pytest.mark.parametrize("count", [1, 20, 2000])
 def test_random_gives_fields_with_their_values(count: int) -> None:
     value, rng = hash_of(count), Random(1)

@@ -102,6 +102,8 @@ def test_insert_again_and_again_at_one_place_splits_blocks() -> None:
     for number in range(3 * BLOCK):
         value.insert(b"100", b"i%d" % number, True)
         expected.insert(expected.index(b"100") + 1, b"i%d" % number)
+        assert isinstance(value._items, BlockList)
+        assert max(map(len, value._items._blocks)) <= BLOCK
     assert_holds(value, expected)
 
 
@@ -126,8 +128,8 @@ def test_remove_nearly_everything_joins_thin_blocks() -> None:
     assert len(value._items._blocks) == 1
 
 
-@pytest.mark.parametrize("size", [10, 4 * BLOCK])
-@pytest.mark.parametrize("limit", [0, 1, 4, BLOCK + 5])
+@pytest.mark.parametrize("size", [9, 4 * BLOCK + 1])
+@pytest.mark.parametrize("limit", [0, 1, 4, BLOCK, BLOCK + 1, BLOCK + 4])
 def test_positions_from_either_end_within_the_limit(size: int, limit: int) -> None:
     elements = [b"%d" % (index % 3) for index in range(size)]
     value = ListValue(Limits(), elements)

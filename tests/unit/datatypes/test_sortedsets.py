@@ -84,6 +84,51 @@ def test_rank_from_both_ends(size: int) -> None:
         assert value.rank(member, reverse=True) == size - 1 - rank
 
 
+def test_rank_asked_between_all_kinds_of_writes_stays_right() -> None:
+    """The tree of lengths is kept up by each of them, or else made anew."""
+    value, left = zset_of(shuffled(6 * RUN)), in_order(shuffled(6 * RUN))
+    rng = Random(4)
+    for step in range(600):
+        last = left[-1]
+        assert value.rank(last[0]) == len(left) - 1
+        match step % 4:
+            case 0:
+                pair = (b"new%d" % step, rng.random() * RUN)
+                value.add(*pair)
+                left = in_order([*left, pair])
+            case 1:
+                count = rng.randrange(1, 5)
+                assert value.pop_min(count) == left[:count]
+                del left[:count]
+            case 2:
+                assert value.remove(left.pop(rng.randrange(40))[0])
+            case _:
+                start = rng.randrange(len(left) - 10)
+                assert value.remove_range(start, start + 3) == left[start : start + 3]
+                del left[start : start + 3]
+        probe = left[rng.randrange(len(left))]
+        assert value.rank(probe[0]) == left.index(probe)
+    assert_holds(value, left)
+
+
+def test_removal_from_one_run_joins_it_only_where_there_is_room() -> None:
+    left = [(b"%06d" % number, float(number)) for number in range(4 * RUN)]
+    value = SortedSet.of_scores(Limits(), dict(left), packed=False)
+    order = value._order
+    assert isinstance(order, RunOrder)
+    first = len(order._runs[0])
+    for number in range(first, 2 * first - 1):  # Until the second run is full.
+        if len(order._runs[1]) < RUN:
+            value.add(b"%06d+" % number, float(number))
+    assert len(order._runs[1]) == RUN
+    left = list(value)
+    while len(left) > 10:
+        assert value.remove(left.pop(0)[0])
+        assert all(0 < len(run) <= RUN for run in order._runs)
+    assert_holds(value, left)
+    assert len(order._runs) == 1
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("low_open", [False, True])
 @pytest.mark.parametrize("high_open", [False, True])
