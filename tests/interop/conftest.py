@@ -55,6 +55,22 @@ class Launcher:
         self.servers.append(server)
         return server
 
+    def sentinel(self, master: Server, *, quorum: int = 1, down_after_ms: int = 3_000) -> Server:
+        """Start a redis-sentinel that watches a master under the name "m".
+
+        Sentinel may take a second to reconnect to the master it has just switched to; with a
+        down_after_ms near that it at times declares the new master down and fails over again.
+        """
+        watched = [
+            f"monitor m 127.0.0.1 {master.port} {quorum}",
+            f"down-after-milliseconds m {down_after_ms}",
+            "failover-timeout m 10000",
+        ]
+        folder = self._folder / f"{len(self.servers)}-sentinel"
+        server = Server("redis", folder, {"sentinel": watched}, arguments=["--sentinel"])
+        self.servers.append(server)
+        return server.start()
+
     def __call__(self, kind: Kind, **directives: Directive) -> Server:
         """Make a server, start it and wait until it is ready."""
         return self.prepare(kind, **directives).start()

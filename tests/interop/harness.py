@@ -28,7 +28,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, NamedTuple, Self, TypeVar
@@ -168,6 +168,7 @@ class Server:
         folder: its own directory, made where missing.
         directives: redis.conf directives, "_" for "-"; a list gives one line an element.
         port: a fixed port; by default a free one, chosen again if somebody takes it first.
+        arguments: command-line arguments after the name of the configuration file.
     """
 
     def __init__(
@@ -177,12 +178,14 @@ class Server:
         directives: Mapping[str, Directive] | None = None,
         *,
         port: int | None = None,
+        arguments: Sequence[str] = (),
     ) -> None:
         self.kind: Kind = kind
         self.folder = folder
         self.port = port or free_port()
         self.directives = {**TEST_DEFAULTS, **_dashed(directives or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self.arguments = tuple(arguments)
         self.meant_to_run = False
         self._port_is_fixed = port is not None
         self._clients: list[redis.Redis] = []
@@ -304,7 +307,7 @@ class Server:
         assert not self.running, f"{self} is already running"
         with (self.folder / "server.log").open("ab") as log:
             self.process = subprocess.Popen(
-                [*command_of(self.kind), str(self.folder / "server.conf")],
+                [*command_of(self.kind), str(self.folder / "server.conf"), *self.arguments],
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
