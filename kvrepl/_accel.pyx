@@ -7,8 +7,7 @@ built. Only what is hot is written a second time:
     Decoder        well-formed multibulk requests; all else goes to the functions of
                    kvrepl.resp.requests, so that both implementations refuse the same things
                    in the same words
-    encode...      bytes, int, None, Status, list, tuple, dict; all else goes to
-                   kvrepl.resp.replies.encode_value
+    encode...      the usual values; all else goes to kvrepl.resp.replies.encode_value
 
 The states and invariants are those of requests.py. Nothing here runs without the GIL, and no
 reference to the input outlives a call.
@@ -16,8 +15,8 @@ reference to the input outlives a call.
 
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
-from cpython.mem cimport PyMem_Free, PyMem_Malloc, PyMem_Realloc
-from libc.string cimport memchr, memcpy
+from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from libc.string cimport memchr, memcpy, strlen
 
 from kvrepl.resp.replies import encode_command as _encode_command
 from kvrepl.resp.replies import encode_value as _encode_value
@@ -33,18 +32,23 @@ from kvrepl.resp.requests import (
     read_length,
     take_line,
 )
-from kvrepl.resp.values import BLOCKED, NO_REPLY, Status
+from kvrepl.resp.values import BLOCKED, NO_REPLY, Double, Status
 
 cdef extern from "Python.h":
     ctypedef struct PyObject
     PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t) except NULL
+    int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
+    char *bytes_text "PyBytes_AS_STRING"(PyObject *)
+    void Py_XDECREF(PyObject *)
     object bytes_of "PyBytes_FromStringAndSize"(const char *, Py_ssize_t)
     list PyList_New(Py_ssize_t)
     void PyList_SET_ITEM(object, Py_ssize_t, PyObject *)
     int Py_EnterRecursiveCall(const char *) except *  # fails with 1 or -1, by version
     void Py_LeaveRecursiveCall()
+    char *PyOS_double_to_string(double, char, int, int, int *) except NULL
 
 cdef enum:
+    FIRST_BULK_BYTES = 1 << 20  # room made at once for an argument that is not complete
     WHOLE_ARGUMENTS = 64  # requests of so many are located first and built at once
     NUMBER_BYTES = 24  # any 64-bit integer, with its type byte and CR LF
 
@@ -135,17 +139,24 @@ cdef class Decoder:
     cdef long long length
     cdef bytes rest
     cdef list argv
-    cdef bytearray bulk
+    # The argument being read: a bytes object of our own, filled in place and handed over.
+    # `received` counts its bytes and those of its line end, `room` is the object's size.
+    cdef PyObject *bulk
+    cdef Py_ssize_t received
+    cdef Py_ssize_t room
 
     def __cinit__(self):
         self.authenticated = True
         self.length = -1
         self.rest = b""
 
+    def __dealloc__(self):
+        Py_XDECREF(self.bulk)
+
     @property
     def pending_bytes(self):
         """Bytes that wait for the rest of their line or argument."""
-        return len(self.rest) + (0 if self.bulk is None else len(self.bulk))
+        return PyBytes_GET_SIZE(self.rest) + self.received
 
     cdef int decode(self, bytes data, list requests, list ends) except -1:
         cdef Py_ssize_t pos = 0, end, line_end, after, number = 0
@@ -218,11 +229,10 @@ cdef class Decoder:
                 length = size
                 pos = line_end + 2
             if end - pos - 2 < length:
-                self.length = length
-                self.bulk = bytearray(data[pos:])
                 self.position = base + pos
                 self.argv = argv
                 self.missing = missing
+                self.begin_bulk(length, buf + pos, end - pos)
                 return 0
             argv.append(bytes_of(buf + pos, length))
             pos += length + 2
@@ -239,23 +249,48 @@ cdef class Decoder:
             self.rest = data[pos:]
         return 0
 
+    cdef int begin_bulk(self, long long length, const char *data, Py_ssize_t size) except -1:
+        """Keep the first bytes of an argument that is not complete."""
+        self.room = min(length, FIRST_BULK_BYTES)
+        self.bulk = PyBytes_FromStringAndSize(NULL, self.room)
+        self.length = length
+        return self.extend_bulk(data, size)
+
+    cdef int extend_bulk(self, const char *data, Py_ssize_t size) except -1:
+        """Copy what belongs to the argument; bytes of its line end are only counted."""
+        cdef Py_ssize_t kept = min(size, self.length - self.received)
+        if kept > 0:
+            if self.received + kept > self.room:
+                # The room doubles, but never beyond the length: the last size is the right one.
+                self.room = min(self.length, max(2 * self.room, self.received + kept))
+                try:
+                    _PyBytes_Resize(&self.bulk, self.room)
+                except MemoryError:
+                    self.drop_bulk()  # the object is gone already
+                    raise
+            memcpy(bytes_text(self.bulk) + self.received, data, kept)
+        self.received += size
+        return 0
+
+    cdef void drop_bulk(self) noexcept:
+        Py_XDECREF(self.bulk)
+        self.bulk = NULL
+        self.received = 0
+        self.length = -1
+
     cdef Py_ssize_t continue_bulk(self, bytes data, list requests, list ends) except -2:
         """Complete the argument that an earlier piece began.
 
         Returns the position in data after it, -1 where data does not reach its end.
         """
-        cdef bytearray bulk = self.bulk
-        cdef Py_ssize_t have = len(bulk), pos
-        cdef long long length = self.length
-        if have + PyBytes_GET_SIZE(data) - 2 < length:
-            bulk += data
+        cdef Py_ssize_t have = self.received, size = PyBytes_GET_SIZE(data), pos
+        if have + size - 2 < self.length:
+            self.extend_bulk(PyBytes_AS_STRING(data), size)
             return -1
-        if have < length:
-            bulk += data[: length - have]
-        self.argv.append(bytes_of(bulk, length))
-        pos = length + 2 - have
-        self.bulk = None
-        self.length = -1
+        pos = self.length + 2 - have
+        self.extend_bulk(PyBytes_AS_STRING(data), pos)
+        self.argv.append(<object> self.bulk)
+        self.drop_bulk()
         self.position += have
         self.missing -= 1
         if self.missing == 0:
@@ -277,10 +312,9 @@ cdef class RequestParser(Decoder):
         """Take bytes; return the requests that they complete."""
         cdef list requests = []
         self.decode(data, requests, None)
-        if (self.bulk is not None or PyBytes_GET_SIZE(self.rest)) and check_query_buffer(self):
+        if (self.received or PyBytes_GET_SIZE(self.rest)) and check_query_buffer(self):
             self.rest = b""
-            self.bulk = None
-            self.length = -1
+            self.drop_bulk()
         return requests
 
 
@@ -363,12 +397,11 @@ cdef inline int put_number(Buffer *out, char kind, long long value) except -1:
     return 0
 
 
-cdef inline int put_bulk(Buffer *out, bytes value) except -1:
-    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+cdef inline int put_bulk(Buffer *out, const char *data, Py_ssize_t size) except -1:
     if out.size + size + NUMBER_BYTES + 2 > out.capacity:
         grow(out, size + NUMBER_BYTES + 2)
     out.size += format_number(out.data + out.size, c"$", size)
-    memcpy(out.data + out.size, PyBytes_AS_STRING(value), size)
+    memcpy(out.data + out.size, data, size)
     out.size += size
     out.data[out.size] = c"\r"
     out.data[out.size + 1] = c"\n"
@@ -376,12 +409,33 @@ cdef inline int put_bulk(Buffer *out, bytes value) except -1:
     return 0
 
 
+cdef inline int put_bytes(Buffer *out, bytes value) except -1:
+    return put_bulk(out, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+
+
+cdef int put_double(Buffer *out, const char *text, Py_ssize_t size, int protocol) except -1:
+    if protocol == 2:
+        return put_bulk(out, text, size)
+    put(out, ",", 1)
+    put(out, text, size)
+    return put(out, "\r\n", 2)
+
+
+cdef int put_float(Buffer *out, double value, int protocol) except -1:
+    # 17 digits and no flags: what b"%.17g" prints in kvrepl.numbers.format_double.
+    cdef char *text = PyOS_double_to_string(value, c"g", 17, 0, NULL)
+    try:
+        return put_double(out, text, strlen(text), protocol)
+    finally:
+        PyMem_Free(text)
+
+
 cdef int put_value(Buffer *out, object value, int protocol) except -1:
     """Append the wire form of a value; see kvrepl.resp.replies.encode_value."""
     cdef bytes wire
     kind = type(value)
     if kind is bytes:
-        return put_bulk(out, <bytes> value)
+        return put_bytes(out, <bytes> value)
     if kind is int and -(1 << 63) <= value < (1 << 63):
         return put_number(out, c":", value)
     if value is None:
@@ -392,6 +446,11 @@ cdef int put_value(Buffer *out, object value, int protocol) except -1:
             return put_elements(out, value, protocol)
         finally:
             Py_LeaveRecursiveCall()
+    if kind is float:
+        return put_float(out, value, protocol)
+    if kind is Double:
+        wire = value.text
+        return put_double(out, PyBytes_AS_STRING(wire), PyBytes_GET_SIZE(wire), protocol)
     wire = value.wire if kind is Status else _encode_value(value, protocol)
     return put(out, PyBytes_AS_STRING(wire), PyBytes_GET_SIZE(wire))
 
@@ -458,7 +517,7 @@ def encode_command(argv):
         for arg in <list> argv:
             if type(arg) is not bytes:
                 return _encode_command(argv)
-            put_bulk(&out, <bytes> arg)
+            put_bytes(&out, <bytes> arg)
         return bytes_of(out.data, out.size)
     finally:
         PyMem_Free(out.heap)

@@ -143,9 +143,10 @@ def test_inline_line_redis_splits_it_the_same(redis_server: Server, line: bytes)
 
 
 FLOAT_TEXTS = b"""
-    1.5 .5 1. . 1e 1e5 1E+5 -0 -0.0 0e999 1e400 1e-400 4.9e-324 2e-324 inf -inf +inf INFINITY
-    infinit nan -nan nan(1) 0x10 0x1p3 0x.8 0x 0x1p 0x1p2000 0x1p-2000 1_0 ++1 1,5 1e5000 1e-5000 1e4932
-    3.6e-4951 1e-4951 0x1p-16445 0x1p-16446 18446744073709551615 1e28
+    1.5 .5 1. . 1e 1e5 1E+5 -0 -0.0 0e999 1e400 1e-400 4.9e-324 2e-324 inf -inf +inf
+    INFINITY infinit nan -nan nan(1) 0x10 0x1p3 0x.8 0x 0x1p 0x1p2000 0x1p-2000 1_0 ++1 1,5
+    1e5000 1e-5000 1e4932 18446744073709551617 18446744073709551619 0x1p-18 0x3p-18
+    0x1.8p-16446 3.6e-4951 1e-4951 0x1p-16445 0x1p-16446 18446744073709551615 1e28
 """
 
 

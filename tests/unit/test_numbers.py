@@ -175,7 +175,12 @@ def add(value: bytes, increment: bytes) -> bytes | None:
         (b"9223372036854775807", b"1", b"9223372036854775808"),
         (b"18446744073709551615", b"1", b"18446744073709551616"),
         (b"36893488147419103233", b"0", b"36893488147419103232"),
-        (b"0x1p64", b"0x.8", b"18446744073709551616"),
+        (b"18446744073709551617", b"0", b"18446744073709551616"),  # a tie: to the even mantissa
+        (b"18446744073709551619", b"0", b"18446744073709551620"),
+        (b"0x1p64", b"0x1", b"18446744073709551616"),
+        (b"0x1p64", b"0x3", b"18446744073709551620"),
+        (b"0x1p-18", b"0", b"0.00000381469726562"),  # ends in 5 at the 18th digit
+        (b"0x3p-18", b"0", b"0.00001144409179688"),
         (b"0x1p63", b"-0x.8", b"9223372036854775807.5"),
         (b"1e27", b"0", b"1" + b"0" * 27),
         (b"1e28", b"0", b"9999999999999999999731564544"),
@@ -224,6 +229,7 @@ def test_add_long_doubles_infinite_sum_gives_none(value: bytes, increment: bytes
         b"1e99999999999999999999",
         b"1e-99999999999999999999",
         b"0x1p16384",
+        b"0x1p-16446",
         b"0x1p-99999999",
         b"1" * 5120,
         b"." + b"0" * 5000 + b"1",
@@ -234,7 +240,15 @@ def test_parse_long_double_refused_text_gives_none(text: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", [b"0e99999999999999999999", b"-0", b"0x0p99999999", b"3.6e-4951", b"0x1p-16445"]
+    "text",
+    [
+        b"0e99999999999999999999",
+        b"-0",
+        b"0x0p99999999",
+        b"3.6e-4951",
+        b"0x1p-16445",
+        b"0x1.8p-16446",
+    ],
 )
 def test_parse_long_double_tiny_text_prints_zero(text: bytes) -> None:
     value = parse_long_double(text)

@@ -199,6 +199,21 @@ def test_request_parser_long_argument_in_pieces_is_whole(codec: Any) -> None:
 
 
 @both
+@pytest.mark.parametrize("size", [0, 1, (1 << 20) - 1, 1 << 20, (1 << 20) + 1, 3 << 20])
+@pytest.mark.parametrize("piece", [300_000, 1 << 20])
+def test_request_parser_argument_of_any_size_in_pieces_is_whole(
+    codec: Any, size: int, piece: int
+) -> None:
+    value = (b"%09d" % size) * (size // 9 + 1)
+    value = value[:size]
+    head = b"*2\r\n$%d\r\n" % size
+    pieces = [head, *(value[i : i + piece] for i in range(0, size, piece)), b"\r", b"\n$1\r\na\r\n"]
+    requests, state = decode(codec.RequestParser(), pieces)
+    assert requests == [[value, b"a"]]
+    assert state["pending"] == 0
+
+
+@both
 @pytest.mark.parametrize("keep", [0, 1])
 def test_request_parser_cut_inside_last_line_end_completes(codec: Any, keep: int) -> None:
     parser = codec.RequestParser()
