@@ -129,6 +129,18 @@ def test_removal_from_one_run_joins_it_only_where_there_is_room() -> None:
     assert len(order._runs) == 1
 
 
+def test_removal_of_most_members_everywhere_joins_thin_runs() -> None:
+    pairs = [(b"%06d" % number, float(number)) for number in range(20 * RUN)]
+    value = SortedSet.of_scores(Limits(), dict(pairs), packed=False)
+    for number, (member, _) in enumerate(pairs):
+        if number % 16:
+            value.remove(member)
+    assert_holds(value, pairs[::16])
+    order = value._order
+    assert isinstance(order, RunOrder)
+    assert len(order._runs) <= 10
+
+
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("low_open", [False, True])
 @pytest.mark.parametrize("high_open", [False, True])
