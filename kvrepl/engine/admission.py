@@ -1,0 +1,237 @@
+"""May this client run this command now? The reasons against it, in Redis's order.
+
+Dispatch comes here only when something is unusual: the command is unknown or has the wrong number
+of arguments, it has subcommands, or one of its gates is raised. The order of the checks decides
+which error a client sees and is that of Redis 7.0 server.c, processCommand.
+
+While a client is inside MULTI any refusal also spoils its transaction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Final
+
+from kvrepl.engine import gates
+from kvrepl.engine.blocking import POSTPONED
+from kvrepl.errors import CommandError
+from kvrepl.resp.values import BLOCKED, NO_REPLY, QUEUED, Reply, Status
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.engine.dispatch import Engine
+    from kvrepl.engine.spec import Command
+
+NOAUTH: Final = CommandError(b"NOAUTH Authentication required.")
+NO_MULTI: Final = CommandError(b"ERR Command not allowed inside a transaction")
+OOM: Final = CommandError(b"OOM command not allowed when used memory > 'maxmemory'.")
+NOREPLICAS: Final = CommandError(b"NOREPLICAS Not enough good replicas to write.")
+READONLY: Final = CommandError(b"READONLY You can't write against a read only replica.")
+MASTERDOWN: Final = CommandError(
+    b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
+)
+LOADING: Final = CommandError(b"LOADING Redis is loading the dataset in memory")
+BUSY: Final = CommandError(
+    b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
+)
+REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
+
+ARGUMENTS_SHOWN_BYTES: Final = 128
+"""How much of an unknown command and of its arguments the error repeats (server.c)."""
+
+
+def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
+    """The command that argv calls, its number of arguments checked.
+
+    Raises:
+        CommandError: no such command or subcommand, or the wrong number of arguments.
+    """
+    command = engine.find(argv[0])
+    if command is None:
+        raise _spoil(client, _unknown(argv))
+    if command.subcommands and len(argv) > 1:
+        sub = command.subcommands.get(argv[1].lower())
+        if sub is None:
+            raise _spoil(
+                client,
+                CommandError(
+                    b"ERR unknown subcommand '%b'. Try %b HELP."
+                    % (argv[1][:ARGUMENTS_SHOWN_BYTES], command.name.upper().encode())
+                ),
+            )
+        command = sub
+    if not command.least <= len(argv) <= command.most or command.handler is None:
+        raise _spoil(
+            client,
+            CommandError(
+                b"ERR wrong number of arguments for '%b' command" % command.name.encode()
+            ),
+        )
+    return command
+
+
+def admit(
+    engine: Engine, client: Client, command: Command, argv: list[bytes]
+) -> Reply | None:
+    """Decide on a command whose number of arguments is right.
+
+    Returns:
+        None to run it now; otherwise the answer instead (QUEUED, BLOCKED, NO_REPLY).
+
+    Raises:
+        CommandError: it is refused.
+    """
+    raised = (engine.gates | client.gates) & ~client.exempt & command.mask
+    if not raised:
+        return None
+    if raised & gates.CLOSING:
+        return NO_REPLY
+    refusal = _refusal(engine, client, command, raised)
+    if refusal is not None:
+        command.rejected += 1
+        if command.name == "exec":
+            raise _abort_exec(engine, client, refusal)
+        raise _spoil(client, refusal)
+    if raised & (gates.PAUSE_ALL | gates.PAUSE_WRITES) and _is_paused(client, command, raised):
+        engine.blocking.block(client, kind=POSTPONED)
+        return BLOCKED
+    if raised & gates.MULTI:
+        if client.queued is None:
+            client.queued = []
+        client.queued.append((command, argv))
+        return QUEUED
+    return None
+
+
+def _refusal(
+    engine: Engine, client: Client, command: Command, raised: int
+) -> CommandError | None:
+    flags = command.flags
+    writes, uses_memory, stale_ok, loading_ok = (
+        command.is_write, "denyoom" in flags, "stale" in flags, "loading" in flags
+    )  # fmt: skip
+    if command.name == "exec":
+        for queued, _ in client.queued or ():
+            writes = writes or queued.is_write
+            uses_memory = uses_memory or "denyoom" in queued.flags
+            stale_ok = stale_ok and "stale" in queued.flags
+            loading_ok = loading_ok and "loading" in queued.flags
+    if raised & gates.AUTH:
+        return NOAUTH
+    if raised & gates.MULTI and "no_multi" in flags:
+        return NO_MULTI
+    if raised & gates.ACL and (denied := client.user.refusal(client, command)) is not None:
+        return CommandError(denied)
+    if raised & gates.OOM and uses_memory:
+        return OOM
+    if raised & gates.DISK and (writes or command.name == "ping") and not client.is_master:
+        return engine.disk_error()
+    if raised & gates.FEW_REPLICAS and writes:
+        return NOREPLICAS
+    if raised & gates.READONLY and writes:
+        return READONLY
+    if raised & gates.PUBSUB and client.resp == 2:
+        return CommandError(
+            b"ERR Can't execute '%b': only (P|S)SUBSCRIBE / (P|S)UNSUBSCRIBE / PING / QUIT / "
+            b"RESET are allowed in this context" % command.name.encode()
+        )
+    if raised & gates.STALE and not stale_ok:
+        return MASTERDOWN
+    if raised & gates.LOADING and not loading_ok:
+        return LOADING
+    if raised & gates.ASYNC_LOADING and "no_async_loading" in flags:
+        return LOADING
+    if raised & gates.BUSY:
+        return BUSY
+    if raised & gates.REPLICA:
+        return REPLICA
+    return None
+
+
+def _is_paused(client: Client, command: Command, raised: int) -> bool:
+    """Whether a pause holds this command back (all of them, or those that may write)."""
+    if client.is_replica or client.is_master:
+        return False
+    if raised & gates.PAUSE_ALL:
+        return True
+    if command.name == "exec":
+        return any(
+            queued.is_write or "may_replicate" in queued.flags for queued, _ in client.queued or ()
+        )
+    # Inside MULTI a write is only queued: EXEC is what a pause of writes holds back.
+    return client.queued is None
+
+
+def _unknown(argv: Sequence[bytes]) -> CommandError:
+    shown = b""
+    for argument in argv[1:]:
+        if len(shown) >= ARGUMENTS_SHOWN_BYTES:
+            break
+        shown += b"'%b' " % argument[: ARGUMENTS_SHOWN_BYTES - len(shown)]
+    return CommandError(
+        b"ERR unknown command '%b', with args beginning with: %b"
+        % (argv[0][:ARGUMENTS_SHOWN_BYTES], shown)
+    )
+
+
+def _spoil(client: Client, error: CommandError) -> CommandError:
+    if client.gates & gates.MULTI:
+        client.dirty_exec = True
+    return error
+
+
+def _abort_exec(engine: Engine, client: Client, refusal: CommandError) -> CommandError:
+    discard(engine, client)
+    return CommandError(b"EXECABORT Transaction discarded because of: " + refusal.text)
+
+
+def discard(engine: Engine, client: Client) -> None:
+    """Leave MULTI: forget what was queued and what was watched."""
+    client.queued = None
+    client.dirty_exec = False
+    client.lower_gate(gates.MULTI)
+    engine.unwatch(client)
+
+
+def quieten(client: Client, reply: Reply) -> Reply:
+    """Withhold a reply after CLIENT REPLY OFF or SKIP, unless that very command turned it on."""
+    if client.reply_mode == b"on" or reply is BLOCKED:
+        return reply
+    if client.reply_mode == b"skip":
+        client.reply_mode = b"on"
+        client.lower_gate(gates.QUIET)
+    return NO_REPLY
+
+
+def feed_monitors(
+    engine: Engine, client: Client, command: Command, argv: Sequence[bytes]
+) -> None:
+    """Show a command to those who called MONITOR."""
+    if "admin" in command.flags or "skip_monitor" in command.flags:
+        return
+    now_ms = engine.keyspace.now_ms
+    who = b"lua" if engine.depth and client.is_master else client.addr
+    line = b"%d.%06d [%d %b] %b" % (
+        now_ms // 1000,
+        now_ms % 1000 * 1000,
+        client.db.index,
+        who,
+        b" ".join(map(quote, argv)),
+    )
+    for monitor in engine.monitors:
+        monitor.send(Status(line))
+
+
+_ESCAPES: Final = {
+    ord("\\"): b"\\\\", ord('"'): b'\\"', ord("\n"): b"\\n", ord("\r"): b"\\r",
+    ord("\t"): b"\\t", ord("\a"): b"\\a", ord("\b"): b"\\b",
+}  # fmt: skip
+
+
+def quote(data: bytes) -> bytes:
+    """Bytes as a quoted, printable string (sdscatrepr)."""
+    return b'"%b"' % b"".join(
+        _ESCAPES.get(c) or (b"%c" % c if 32 <= c < 127 else b"\\x%02x" % c) for c in data
+    )
+
+

@@ -1,0 +1,200 @@
+"""Clients that wait: for a key to be filled, for replicas, for the end of a pause.
+
+A handler that finds nothing calls `block()` and returns BLOCKED. When a key that somebody waits
+for gets elements, the keyspace reports it as ready; after the command that filled it is over,
+`serve_ready()` asks the waiters in the order of their arrival, and each that is served propagates
+on its own, after the command that served it.
+
+    waiting --(key ready, serve() gave a reply)--> answered
+    waiting --(deadline)-------------------------> on_timeout
+    waiting --(CLIENT UNBLOCK, role change)------> timeout reply or error
+    waiting --(connection lost)------------------> forgotten
+
+Source: Redis 7.0 blocked.c (handleClientsBlockedOnKeys, unblockClient), timeout.c.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from kvrepl.errors import CommandError
+from kvrepl.resp.values import NULL_ARRAY, Reply
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.engine.dispatch import Engine
+    from kvrepl.keyspace.database import Database
+
+Serve = Callable[["Database", bytes], Any]
+"""Tries to serve a waiter from a key; returns the reply, or None if there is nothing for it."""
+
+KEYS: Final = "keys"
+REPLICAS: Final = "replicas"
+POSTPONED: Final = "postponed"
+
+NEVER: Final = 0
+
+
+class Wait:
+    """What a client waits for.
+
+    Attributes:
+        kind: KEYS, REPLICAS or POSTPONED.
+        keys: (db, key) it waits for.
+        serve: called with a key that became ready.
+        deadline_ms: Unix time at which it gives up, NEVER for none.
+        on_timeout: makes the reply that it then gets.
+        seq: order of arrival.
+    """
+
+    __slots__ = ("client", "deadline_ms", "keys", "kind", "on_timeout", "seq", "serve")
+
+    def __init__(
+        self,
+        client: Client,
+        kind: str,
+        keys: tuple[tuple[Database, bytes], ...],
+        deadline_ms: int,
+        serve: Serve | None,
+        on_timeout: Callable[[], Reply],
+        seq: int,
+    ) -> None:
+        self.client = client
+        self.kind = kind
+        self.keys = keys
+        self.deadline_ms = deadline_ms
+        self.serve = serve
+        self.on_timeout = on_timeout
+        self.seq = seq
+
+
+class Blocking:
+    """All waiting clients of one engine.
+
+    Attributes:
+        waiting: client -> its Wait, in order of arrival.
+        ready: (db, key) pairs that got elements since the last `serve_ready`, in order.
+    """
+
+    __slots__ = ("_deadlines", "_engine", "_seq", "ready", "waiting")
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._seq = 0
+        self._deadlines: list[tuple[int, int, Wait]] = []
+        self.waiting: dict[Client, Wait] = {}
+        self.ready: dict[tuple[Database, bytes], None] = {}
+
+    def block(
+        self,
+        client: Client,
+        keys: Iterable[bytes] = (),
+        *,
+        timeout_ms: int = NEVER,
+        serve: Serve | None = None,
+        on_timeout: Callable[[], Reply] | None = None,
+        kind: str = KEYS,
+    ) -> Wait:
+        """Let a client wait; the handler then returns BLOCKED.
+
+        Args:
+            client: who waits; it must not be waiting already.
+            keys: keys of its database to wait for.
+            timeout_ms: a span after which it gives up, 0 for never.
+            serve: called with each key that gets ready; see Serve.
+            on_timeout: makes the reply given at the deadline; a null array where left out.
+            kind: KEYS, REPLICAS or POSTPONED.
+        """
+        assert client.wait is None, "a client waits for one thing at a time"
+        self._seq += 1
+        db = client.db
+        deadline_ms = self._engine.keyspace.now_ms + timeout_ms if timeout_ms else NEVER
+        wait = Wait(
+            client,
+            kind,
+            tuple((db, key) for key in dict.fromkeys(keys)),
+            deadline_ms,
+            serve,
+            on_timeout if on_timeout is not None else (lambda: NULL_ARRAY),
+            self._seq,
+        )
+        client.wait = wait
+        self.waiting[client] = wait
+        for _, key in wait.keys:
+            db.blocked_keys.setdefault(key, {})[client] = wait
+        if deadline_ms:
+            heapq.heappush(self._deadlines, (deadline_ms, wait.seq, wait))
+        return wait
+
+    def forget(self, client: Client) -> None:
+        """Take a client off every list: it was answered, or is gone."""
+        wait = self.waiting.pop(client, None)
+        if wait is None:
+            return
+        client.wait = None
+        for db, key in wait.keys:
+            waiters = db.blocked_keys[key]
+            del waiters[client]
+            if not waiters:
+                del db.blocked_keys[key]
+
+    def release(self, client: Client, reply: Reply) -> None:
+        """Answer a waiting client and let it go on with its next request."""
+        self.forget(client)
+        client.send(reply)
+        client.port.resume()
+
+    def next_deadline_ms(self) -> int | None:
+        """The earliest deadline among the waiting, None where there is none."""
+        deadlines = self._deadlines
+        while deadlines and deadlines[0][2].client.wait is not deadlines[0][2]:
+            heapq.heappop(deadlines)
+        return deadlines[0][0] if deadlines else None
+
+    def expire(self) -> None:
+        """Answer those whose deadline has come."""
+        now_ms = self._engine.keyspace.now_ms
+        while (deadline_ms := self.next_deadline_ms()) is not None and deadline_ms <= now_ms:
+            wait = heapq.heappop(self._deadlines)[2]
+            self.release(wait.client, wait.on_timeout())
+
+    def serve_ready(self) -> None:
+        """Serve those who wait for keys that got elements. Called when a command is over."""
+        engine = self._engine
+        while self.ready:
+            ready, self.ready = self.ready, {}
+            for db, key in ready:
+                waiters = db.blocked_keys.get(key)
+                if not waiters:
+                    continue
+                for client, wait in list(waiters.items()):
+                    if client.wait is not wait or wait.serve is None:
+                        continue
+                    if db.peek(key) is None:
+                        break
+                    try:
+                        reply = wait.serve(db, key)
+                    except CommandError as error:
+                        reply = error
+                    if reply is not None:
+                        engine.propagation.flush()
+                        self.release(client, reply)
+
+    def of_kind(self, kind: str) -> list[Wait]:
+        """Those who wait for one kind of thing, in order of arrival."""
+        return [wait for wait in self.waiting.values() if wait.kind == kind]
+
+    def resume_postponed(self) -> None:
+        """The pause is over: let the postponed clients run the request they were held at."""
+        for wait in self.of_kind(POSTPONED):
+            self.forget(wait.client)
+            wait.client.port.resume()
+
+    def fail_all(self, error: CommandError) -> None:
+        """Answer everyone who waits with an error and close them (role change)."""
+        for wait in list(self.waiting.values()):
+            if wait.kind != POSTPONED:
+                self.release(wait.client, error)
+                wait.client.close_soon()

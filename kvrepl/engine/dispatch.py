@@ -1,0 +1,394 @@
+"""One command from argv to reply: the engine.
+
+    argv -> look up -> arity -> one AND of gates -> handler -> dirty? -> propagate -> encode
+
+`run()` is the one hot path. Whatever is unusual leaves it by a single test: a raised gate goes to
+`_careful()` (kvrepl.engine.admission words the refusals), a command that changed the dataset or
+left something to settle goes to `settle()`.
+
+    Engine          owns the keyspace, the command table, the clients, and the parts below
+      propagation   what the replicas and the AOF get
+      blocking      clients that wait
+      pubsub        subscriptions
+      host          the server around it (files, children, other servers)
+
+The engine is pure: time comes from the injected clock, randomness from the injected generator,
+and replies gather in `Client.out` until the shell writes them.
+
+Source: Redis 7.0 server.c (processCommand, call).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from random import Random
+from typing import TYPE_CHECKING, Any, Final
+
+from kvrepl.clock import Clock
+from kvrepl.engine import admission, gates
+from kvrepl.engine.blocking import POSTPONED, Blocking
+from kvrepl.engine.client import Client, Port
+from kvrepl.engine.host import Host, NoHost
+from kvrepl.engine.propagation import Propagation
+from kvrepl.engine.pubsub import PubSub
+from kvrepl.engine.spec import REGISTRY, Command
+from kvrepl.engine.stats import Stats
+from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
+from kvrepl.errors import CommandError
+from kvrepl.keyspace.database import DELETE, HIDE, IGNORE, Database
+from kvrepl.keyspace.keyspace import Keyspace
+from kvrepl.resp import encode
+from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+
+if TYPE_CHECKING:
+    from kvrepl.config import Config
+
+SPELLINGS_LIMIT: Final = 8192
+"""How many spellings (GET, get, Get, ...) the lookup remembers before it only lowers case."""
+
+
+class Engine:
+    """The command engine of one server.
+
+    Args:
+        config: the settings; the engine reads them, and whoever changes them says so through
+            Config's own subscriptions.
+        clock: the source of time.
+        rng: the source of randomness (SPOP, RANDOMKEY, eviction).
+        host: the server around it.
+
+    Attributes:
+        gates: raised bits that hold for every client.
+        clients: all clients by id.
+        writers: clients with output that the shell has not looked at yet.
+        disk_error_text: the refusal while the gate DISK is raised.
+        depth: how many EXECs and scripts are running inside each other.
+        slow_ns: a command that took as long as this is looked at (slow log, latency monitor).
+        budget_ns: a batch that took as long as this yields to other clients.
+        commands: the command table of this engine, by name.
+        pauses: reason -> (until when, whether it holds back more than writes).
+        function_libraries: the code of the function libraries.
+    """
+
+    def __init__(
+        self, config: Config, clock: Clock, rng: Random, host: Host | None = None
+    ) -> None:
+        self.config = config
+        self.clock = clock
+        self.rng = rng
+        self.host: Any = host if host is not None else NoHost()
+        self.keyspace = Keyspace(config.databases)
+        self.keyspace.sink = self
+        self.propagation = Propagation()
+        self.blocking = Blocking(self)
+        self.pubsub = PubSub()
+        self.stats = Stats()
+        self.gates = 0
+        self.depth = 0
+        self.disk_error_text = b""
+        self.slow_ns = 1 << 62
+        self.budget_ns = 5_000_000
+        self.clients: dict[int, Client] = {}
+        self.writers: list[Client] = []
+        self.monitors: dict[Client, None] = {}
+        self.pauses: dict[str, tuple[int, bool]] = {}
+        self.function_libraries: list[bytes] = []
+        self.commands: dict[str, Command] = {
+            name: command.copy() for name, command in REGISTRY.items()
+        }
+        self._lookup: dict[bytes, Command] = {
+            name.encode(): command for name, command in self.commands.items()
+        }
+        self._next_client_id = 1
+        self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
+        self.tick()
+
+    # ------------------------------------------------------------------ time
+
+    def tick(self) -> None:
+        """Take the time from the clock; between two calls all commands see the same instant."""
+        self.keyspace.now_ms = self.clock.now_ms()
+
+    # --------------------------------------------------------------- clients
+
+    def connect(self, port: Port | None = None) -> Client:
+        """Make a client; gates follow from the configuration (requirepass)."""
+        client = Client(self, self._next_client_id, port)
+        self._next_client_id += 1
+        self.clients[client.id] = client
+        if self.config.requirepass:
+            client.gates |= gates.AUTH
+        return client
+
+    def internal_client(self) -> Client:
+        """A client for commands that we run ourselves (the master's stream, the AOF).
+
+        It passes the gates that are only for others, gets no answers, and stands on no list.
+        """
+        client = Client(self, self._next_client_id)
+        self._next_client_id += 1
+        client.exempt = gates.MASTER_EXEMPT
+        client.is_master = True
+        return client
+
+    def disconnect(self, client: Client) -> None:
+        """A client is gone: take it off every list."""
+        client.gates |= gates.CLOSING
+        self.clients.pop(client.id, None)
+        self.monitors.pop(client, None)
+        self.update_monitored()
+        self.blocking.forget(client)
+        self.pubsub.drop(client)
+        self.unwatch(client)
+
+    # -------------------------------------------------------------- commands
+
+    def find(self, name: bytes) -> Command | None:
+        """The command of that name in any case, None where there is none. O(1)."""
+        command = self._lookup.get(name)
+        if command is None:
+            command = self._lookup.get(name.lower())
+            if command is not None and len(self._lookup) < SPELLINGS_LIMIT:
+                self._lookup[name] = command
+        return command
+
+    def resolve(self, argv: Sequence[bytes]) -> Command | None:
+        """The command or subcommand that argv calls, None where there is none. O(1)."""
+        command = self.find(argv[0])
+        if command is not None and command.subcommands and len(argv) > 1:
+            return command.subcommands.get(argv[1].lower())
+        return command
+
+    def run(self, client: Client, requests: Sequence[list[bytes]], start: int = 0) -> int:
+        """Run requests of one client, from number `start` on, and gather their replies.
+
+        It stops early when the client blocks or is to be closed, or when the batch has taken its
+        share of time.
+
+        Returns:
+            How many of the requests are done (an index into `requests`).
+        """
+        keyspace = self.keyspace
+        propagation = self.propagation
+        blocking = self.blocking
+        find = self._lookup.get
+        monotonic_ns = self.clock.monotonic_ns
+        append = client.out.append
+        done = start
+        total = len(requests)
+        if not client.pending:
+            client.stir()
+        began = before = monotonic_ns()
+        while done < total:
+            argv = requests[done]
+            command = find(argv[0])
+            count = len(argv)
+            dirty = keyspace.dirty
+            if (
+                command is None
+                or not command.least <= count <= command.most
+                or command.subcommands
+                or (self.gates | client.gates) & ~client.exempt & command.mask
+            ):
+                reply = self._careful(client, argv)
+                if client.wait is not None and client.wait.kind == POSTPONED:
+                    break  # it is run again when it is let go
+            else:
+                try:
+                    reply = command.handler(client, argv)
+                except CommandError as error:
+                    reply = error
+                    command.failed += 1
+                    self.stats.error(error)
+                now = monotonic_ns()
+                spent = now - before
+                before = now
+                command.calls += 1
+                command.nanoseconds += spent
+                if spent >= self.slow_ns:
+                    self._slow(client, command, argv, spent)
+                if keyspace.dirty != dirty or propagation.unusual:
+                    propagation.ended(client.db.index, argv, keyspace.dirty != dirty)
+            done += 1
+            if reply is not BLOCKED and reply is not NO_REPLY:
+                append(encode(reply, client.resp))
+            if propagation.ops:
+                propagation.flush()
+            if blocking.ready:
+                blocking.serve_ready()
+                propagation.flush()
+            if client.wait is not None or client.gates & gates.CLOSING:
+                break
+            if before - began >= self.budget_ns:
+                self.tick()
+                break
+        return done
+
+    def apply(self, client: Client, argv: list[bytes]) -> Reply:
+        """Run one command outside of a connection: the master's stream, the AOF, a test.
+
+        Returns:
+            The reply as a value; a CommandError is returned, not raised.
+        """
+        keyspace = self.keyspace
+        mode = keyspace.expiry_mode
+        if client.is_master:
+            keyspace.expiry_mode = IGNORE
+        try:
+            reply = self._careful(client, argv)
+        finally:
+            keyspace.expiry_mode = mode
+        self.settle()
+        return reply
+
+    def settle(self) -> None:
+        """A top-level command is over: hand on what it propagates, serve who waited for it."""
+        if self.propagation.ops:
+            self.propagation.flush()
+        if self.blocking.ready:
+            self.blocking.serve_ready()
+            self.propagation.flush()
+
+    def call(self, client: Client, command: Command, argv: list[bytes]) -> Reply:
+        """Run one admitted command; nothing is settled. EXEC and scripts call this.
+
+        Returns:
+            The reply as a value; a CommandError is returned, not raised.
+        """
+        keyspace = self.keyspace
+        dirty = keyspace.dirty
+        before = self.clock.monotonic_ns()
+        db = client.db.index
+        reply: Reply
+        try:
+            reply = command.handler(client, argv)
+        except CommandError as error:
+            reply = error
+            command.failed += 1
+            self.stats.error(error)
+        spent = self.clock.monotonic_ns() - before
+        command.calls += 1
+        command.nanoseconds += spent
+        if spent >= self.slow_ns:
+            self._slow(client, command, argv, spent)
+        propagation = self.propagation
+        if keyspace.dirty != dirty or propagation.unusual:
+            propagation.ended(db, argv, keyspace.dirty != dirty)
+        return reply
+
+    def may_block(self, client: Client) -> bool:
+        """Whether a command may wait now: not inside EXEC or a script, not for our master."""
+        return self.depth == 0 and not client.is_master
+
+    def _careful(self, client: Client, argv: list[bytes]) -> Reply:
+        """The long way: names what is wrong with the request, or runs it with a gate raised."""
+        quiet = client.gates & gates.QUIET
+        try:
+            command = admission.look_up(self, client, argv)
+            reply = admission.admit(self, client, command, argv)
+        except CommandError as error:
+            self.stats.error(error)
+            reply = error
+        else:
+            if reply is None:
+                if self.gates & gates.MONITORED:
+                    admission.feed_monitors(self, client, command, argv)
+                client.last_command = command
+                reply = self.call(client, command, argv)
+        return admission.quieten(client, reply) if quiet else reply
+
+    def disk_error(self) -> CommandError:
+        """What -MISCONF says while the gate DISK is raised."""
+        return CommandError(self.disk_error_text)
+
+    def _slow(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
+        self.tick()
+        if self.on_slow is not None:
+            self.on_slow(client, command, argv, spent_ns)
+
+    # ----------------------------------------------------- the keyspace's sink
+
+    def expired(self, db: Database, key: bytes) -> None:
+        """A key was removed because its time came: its deletion goes to replicas and AOF."""
+        verb = b"UNLINK" if self.config.lazyfree_lazy_expire else b"DEL"
+        self.propagation.also(db.index, [verb, key])
+
+    def touched(self, db: Database, key: bytes) -> None:
+        """A watched key changed: the transactions that watch it will not run."""
+        for client in db.watched[key]:
+            client.dirty_cas = True
+
+    def invalidated(self, db: Database, key: bytes) -> None:
+        """A key changed while clients track keys."""
+
+    def ready(self, db: Database, key: bytes) -> None:
+        """A key that clients are blocked on has elements."""
+        self.blocking.ready[db, key] = None
+
+    def notify(self, kind: int, event: bytes, key: bytes, db: Database) -> None:
+        """Publish a keyspace notification whose class is switched on."""
+        flags = self.keyspace.notify_flags
+        if flags & NOTIFY_KEYSPACE:
+            self.pubsub.publish(b"__keyspace@%d__:%b" % (db.index, key), event)
+        if flags & NOTIFY_KEYEVENT:
+            self.pubsub.publish(b"__keyevent@%d__:%b" % (db.index, event), key)
+
+    # ------------------------------------------------------------- the state
+
+    def raise_gate(self, bit: int) -> None:
+        """Raise a gate for every client."""
+        self.gates |= bit
+
+    def lower_gate(self, bit: int) -> None:
+        """Lower a gate for every client."""
+        self.gates &= ~bit
+
+    def set_gate(self, bit: int, raised: bool) -> None:
+        """Raise or lower a gate for every client."""
+        self.gates = self.gates | bit if raised else self.gates & ~bit
+
+    def update_monitored(self) -> None:
+        """Raise the gate of MONITOR exactly while somebody monitors."""
+        self.set_gate(gates.MONITORED, bool(self.monitors))
+
+    def expiry_mode(self) -> int:
+        """What expired keys look like to ordinary clients now."""
+        if self.is_replica or self.gates & (gates.PAUSE_WRITES | gates.PAUSE_ALL):
+            return HIDE
+        return DELETE
+
+    is_replica = False
+    """Whether this server follows a master; set by the shell together with the gates."""
+
+    def deletes_past(self, expires_at_ms: int) -> bool:
+        """Whether setting this expiry deletes the key: it is past, and we are a master at work.
+
+        On a replica and while loading the time is set, and the master's DEL will follow.
+        Source: expire.c (checkAlreadyExpired).
+        """
+        return (
+            expires_at_ms <= self.keyspace.now_ms
+            and not self.is_replica
+            and not self.gates & gates.LOADING
+        )
+
+    def flush_for_load(self, *, lazily: bool) -> None:
+        """Empty every database because another dataset takes its place; nothing propagates."""
+        for db in self.keyspace.databases:
+            for key in list(db.watched):
+                if db.exists(key):
+                    self.touched(db, key)
+        self.keyspace.clear(lazily=lazily)
+        self.function_libraries = []
+
+    def unwatch(self, client: Client) -> None:
+        """Forget the keys that a client watches."""
+        for db, key in client.watching:
+            watchers = db.watched.get(key)
+            if watchers is not None:
+                watchers.discard(client)
+                if not watchers:
+                    del db.watched[key]
+        client.watching.clear()
+        client.dirty_cas = False

@@ -1,0 +1,61 @@
+"""What command handlers ask of the server around them.
+
+The engine is pure; forking, files, sockets of other servers and the process itself belong to
+`kvrepl.server`. Handlers reach them through this one port, so that an engine can also run inside a
+test or a simulation with a host of its own. Each method is named after the command behind it,
+returns the reply, and raises CommandError with Redis's words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from kvrepl.errors import CommandError
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.keyspace.database import Database
+    from kvrepl.resp.values import Reply
+
+
+class Host(Protocol):
+    """The server around an engine."""
+
+    def info(self, sections: Sequence[bytes]) -> bytes:
+        """The text of INFO for the sections named; none means the default ones."""
+
+    def save(self) -> Reply: ...
+    def bgsave(self, *, schedule: bool) -> Reply: ...
+    def bgrewriteaof(self) -> Reply: ...
+    def lastsave(self) -> int: ...
+    def shutdown(self, client: Client, *, save: bool | None, now: bool, force: bool) -> Reply: ...
+    def shutdown_abort(self) -> Reply: ...
+    def replicaof(self, client: Client, host: bytes | None, port: int) -> Reply:
+        """Follow a master, or none (host None)."""
+
+    def failover(self, client: Client, argv: list[bytes]) -> Reply: ...
+    def psync(self, client: Client, argv: list[bytes]) -> Reply: ...
+    def replconf(self, client: Client, argv: list[bytes]) -> Reply: ...
+    def wait(self, client: Client, replicas: int, timeout_ms: int) -> Reply: ...
+    def role(self) -> Reply: ...
+    def config_rewrite(self) -> Reply: ...
+    def flushed_all(self) -> None:
+        """FLUSHALL ran: a save in the background is void, a fresh one may be due."""
+
+    def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
+        """DEBUG subcommands that touch files, time or the process; None: not one of those."""
+
+    def swapdb(self, first: Database, second: Database) -> None: ...
+    def kill_replica(self, client: Client) -> None:
+        """CLIENT KILL of a replica's or our master's connection."""
+
+
+class NoHost:
+    """A host that offers nothing: every request is refused with one clear error."""
+
+    def __getattr__(self, name: str) -> object:
+        def refuse(*args: object, **kwargs: object) -> object:
+            raise CommandError(b"ERR this engine runs without a server around it: no " + name.encode())
+
+        return refuse

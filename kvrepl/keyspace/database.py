@@ -1,0 +1,413 @@
+"""One database: keys, values, expiry times, and the rules for looking at them.
+
+Layout. Keys live in a power-of-two number of small dicts, chosen by `hash(key) & mask`; the times
+to live stand in a second row of dicts under the same index:
+
+    segments[i]: {key: value}        expires[i]: {key: expires_at_ms}      due_ms[i]
+
+`due_ms[i]` is a lower bound of the earliest expiry in segment i, and `earliest_ms` one of them all,
+so that active expiry visits only segments that hold something due. A segment grows alone (a bounded stall), and SCAN, FLUSHALL ASYNC
+and the snapshot go segment by segment.
+
+Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
+touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
+`kvrepl.datatypes`. A collection is never empty here: who takes the last element deletes the key.
+
+Expiry. What a logically expired key looks like depends on who asks (`Keyspace.expiry_mode`):
+
+    DELETE   a master: the key is removed, and the sink hears of it (it propagates DEL)
+    HIDE     a replica, or clients paused: reads see nothing, the key stays
+    IGNORE   the master link and loading: the key is there
+
+Every change ends in `changed()`: it counts dirty, wakes watchers, and notifies. A handler that
+changes a value in place must call it.
+
+Source: Redis 7.0 db.c (lookupKey, dbAdd, setKey, expireIfNeeded, signalModifiedKey).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from kvrepl.config.notify import NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
+from kvrepl.errors import WRONGTYPE
+
+if TYPE_CHECKING:
+    from random import Random
+
+    from kvrepl.keyspace.keyspace import Keyspace
+
+SEGMENTS: Final = 1024
+"""Segments a database: bounds the stall when one dict grows (250 ms at 5.6 M keys in one)."""
+
+DELETE: Final = 0
+HIDE: Final = 1
+IGNORE: Final = 2
+
+NEVER_DUE: Final = 1 << 63
+
+Value = Any
+T = TypeVar("T")
+
+
+class Database:
+    """The keys of one database.
+
+    Args:
+        index: its number, as in SELECT.
+        keyspace: the databases it stands among; holds the counters and modes they share.
+        segments: how many dicts to spread the keys over, a power of two.
+    """
+
+    __slots__ = (
+        "blocked_keys",
+        "due_ms",
+        "earliest_ms",
+        "expires",
+        "index",
+        "keyspace",
+        "mask",
+        "segments",
+        "watched",
+    )
+
+    def __init__(self, index: int, keyspace: Keyspace, segments: int = SEGMENTS) -> None:
+        assert segments & (segments - 1) == 0, "the number of segments must be a power of two"
+        self.index = index
+        self.keyspace = keyspace
+        self.mask = segments - 1
+        self.segments: list[dict[bytes, Value]] = [{} for _ in range(segments)]
+        self.expires: list[dict[bytes, int]] = [{} for _ in range(segments)]
+        self.due_ms: list[int] = [NEVER_DUE] * segments
+        self.earliest_ms = NEVER_DUE
+        # Key -> the clients that WATCH it, and key -> the clients that wait for it to be filled.
+        # Both belong to the database, not to its contents: SWAPDB leaves them where they are.
+        self.watched: dict[bytes, set[Any]] = {}
+        self.blocked_keys: dict[bytes, Any] = {}
+
+    # ---------------------------------------------------------------- reading
+
+    def __len__(self) -> int:
+        """Keys held, expired ones included. O(segments)."""
+        return sum(map(len, self.segments))
+
+    def expires_count(self) -> int:
+        """Keys with a time to live. O(segments)."""
+        return sum(map(len, self.expires))
+
+    def peek(self, key: bytes) -> Value | None:
+        """The value as it stands, without regard to expiry, counters or access time. O(1)."""
+        return self.segments[hash(key) & self.mask].get(key)
+
+    def get(self, key: bytes) -> Value | None:
+        """Look a key up for a read command: counts hit or miss. O(1)."""
+        i = hash(key) & self.mask
+        value = self.segments[i].get(key)
+        if value is not None:
+            expires = self.expires[i]
+            if not expires or key not in expires or not self._gone(key, expires[key]):
+                self.keyspace.hits += 1
+                return value
+        keyspace = self.keyspace
+        keyspace.misses += 1
+        if keyspace.notify_flags & NOTIFY_KEY_MISS:
+            keyspace.notify(NOTIFY_KEY_MISS, b"keymiss", key, self)
+        return None
+
+    def get_for_write(self, key: bytes) -> Value | None:
+        """Look a key up for a command that may change it; not counted as hit or miss. O(1)."""
+        i = hash(key) & self.mask
+        value = self.segments[i].get(key)
+        if value is not None:
+            expires = self.expires[i]
+            if expires and key in expires and self._gone(key, expires[key], for_write=True):
+                return None
+        return value
+
+    def exists(self, key: bytes) -> bool:
+        """Whether a key is visible now; counts nothing. O(1)."""
+        i = hash(key) & self.mask
+        if key not in self.segments[i]:
+            return False
+        expires = self.expires[i]
+        return not expires or key not in expires or not self._gone(key, expires[key])
+
+    def read(self, key: bytes, kind: type[T]) -> T | None:
+        """The collection at `key` for a read command, or None where there is no key.
+
+        Raises:
+            CommandError: WRONGTYPE, when the value is of another type.
+        """
+        value = self.get(key)
+        if value is None or type(value) is kind:
+            return value
+        raise WRONGTYPE
+
+    def edit(self, key: bytes, kind: type[T]) -> T | None:
+        """The collection at `key` for a write command, or None where there is no key.
+
+        Raises:
+            CommandError: WRONGTYPE, when the value is of another type.
+        """
+        value = self.get_for_write(key)
+        if value is None or type(value) is kind:
+            return value
+        raise WRONGTYPE
+
+    def read_string(self, key: bytes) -> bytes | bytearray | None:
+        """The string at `key` for a read command, or None where there is no key.
+
+        hot: benchmarks/commands, GET. It repeats `get` to save a call.
+
+        Raises:
+            CommandError: WRONGTYPE, when the value is of another type.
+        """
+        i = hash(key) & self.mask
+        value = self.segments[i].get(key)
+        if value is None:
+            return self.get(key)  # counts the miss
+        expires = self.expires[i]
+        if expires and key in expires and self._gone(key, expires[key]):
+            self.keyspace.misses += 1
+            return None
+        self.keyspace.hits += 1
+        if type(value) is bytes or type(value) is bytearray:
+            return value
+        raise WRONGTYPE
+
+    def edit_string(self, key: bytes) -> bytes | bytearray | None:
+        """The string at `key` for a write command, or None where there is no key.
+
+        Raises:
+            CommandError: WRONGTYPE, when the value is of another type.
+        """
+        value = self.get_for_write(key)
+        if value is None or type(value) is bytes or type(value) is bytearray:
+            return value
+        raise WRONGTYPE
+
+    # ---------------------------------------------------------------- writing
+
+    def set(self, key: bytes, value: Value, keep_ttl: bool = False) -> None:
+        """Put `value` at `key`, in place of whatever was there; drops its time to live. O(1).
+
+        The caller reports the change with `changed()`.
+        """
+        i = hash(key) & self.mask
+        segment = self.segments[i]
+        if key in segment:
+            if not keep_ttl and self.expires[i]:
+                self.expires[i].pop(key, None)
+            segment[key] = value
+            if self.blocked_keys:
+                self._signal_ready(key, value)
+        else:
+            segment[key] = value
+            keyspace = self.keyspace
+            if keyspace.notify_flags & NOTIFY_NEW:
+                keyspace.notify(NOTIFY_NEW, b"new", key, self)
+            if self.blocked_keys:
+                self._signal_ready(key, value)
+
+    def delete(self, key: bytes) -> bool:
+        """Remove a key and its time to live; False where there was none. O(1).
+
+        The caller reports the change with `changed()`.
+        """
+        i = hash(key) & self.mask
+        if self.segments[i].pop(key, None) is None:
+            return False
+        if self.expires[i]:
+            self.expires[i].pop(key, None)
+        return True
+
+    def changed(self, key: bytes, kind: int, event: bytes, count: int = 1) -> None:
+        """Report a change that was made at `key`.
+
+        Args:
+            key: the key that changed.
+            kind: the class of the notification, one of the NOTIFY_* of `kvrepl.config.notify`.
+            event: its name, b"set".
+            count: by how much the dataset is now dirtier (INFO rdb_changes_since_last_save).
+        """
+        keyspace = self.keyspace
+        keyspace.dirty += count
+        if self.watched and key in self.watched:
+            keyspace.sink.touched(self, key)
+        if keyspace.tracking:
+            keyspace.sink.invalidated(self, key)
+        if keyspace.notify_flags & kind:
+            keyspace.notify(kind, event, key, self)
+
+    def signal_ready(self, key: bytes) -> None:
+        """A collection at `key` got elements: whoever is blocked on it may be served."""
+        if self.blocked_keys and key in self.blocked_keys:
+            self.keyspace.sink.ready(self, key)
+
+    def _signal_ready(self, key: bytes, value: Value) -> None:
+        if key in self.blocked_keys and type(value) is not bytes:
+            self.keyspace.sink.ready(self, key)
+
+    # ---------------------------------------------------------------- expiry
+
+    def expires_at_ms(self, key: bytes) -> int | None:
+        """The instant at which the key expires, None where it has none. O(1)."""
+        return self.expires[hash(key) & self.mask].get(key)
+
+    def expire_at(self, key: bytes, expires_at_ms: int) -> None:
+        """Let an existing key expire at an instant. O(1). The caller reports the change."""
+        i = hash(key) & self.mask
+        self.expires[i][key] = expires_at_ms
+        if expires_at_ms < self.due_ms[i]:
+            self.due_ms[i] = expires_at_ms
+            if expires_at_ms < self.earliest_ms:
+                self.earliest_ms = expires_at_ms
+
+    def persist(self, key: bytes) -> bool:
+        """Take a key's time to live away; False where it had none. O(1)."""
+        return self.expires[hash(key) & self.mask].pop(key, None) is not None
+
+    def _gone(self, key: bytes, expires_at_ms: int, for_write: bool = False) -> bool:
+        """Whether a key with a time to live is gone for the one who asks; deletes it if so told."""
+        keyspace = self.keyspace
+        if keyspace.now_ms <= expires_at_ms:
+            return False
+        mode = keyspace.expiry_mode
+        if mode == IGNORE:
+            return False
+        if mode == DELETE or (for_write and keyspace.writable_replica):
+            self.expire(key)
+        return True
+
+    def expire(self, key: bytes) -> None:
+        """Remove a key because its time has come; counts it, and the sink propagates it."""
+        self.delete(key)
+        keyspace = self.keyspace
+        keyspace.expired += 1
+        keyspace.sink.expired(self, key)
+        if self.watched and key in self.watched:
+            keyspace.sink.touched(self, key)
+        if keyspace.tracking:
+            keyspace.sink.invalidated(self, key)
+        if keyspace.notify_flags & NOTIFY_EXPIRED:
+            keyspace.notify(NOTIFY_EXPIRED, b"expired", key, self)
+
+    def expire_due(self, segment: int, limit: int) -> int:
+        """Remove up to `limit` keys of one segment whose time has come.
+
+        Returns:
+            How many were removed; `limit` means that there may be more.
+        """
+        now_ms = self.keyspace.now_ms
+        if self.due_ms[segment] >= now_ms:
+            return 0
+        expires = self.expires[segment]
+        due = list(islice((key for key, at in expires.items() if at < now_ms), limit))
+        for key in due:
+            self.expire(key)
+        if len(due) < limit:
+            self.due_ms[segment] = min(expires.values(), default=NEVER_DUE)
+        return len(due)
+
+    # ---------------------------------------------------------------- the whole
+
+    def keys(self) -> Iterator[bytes]:
+        """Every key, hidden ones included, segment by segment; the database must not change."""
+        for segment in self.segments:
+            yield from segment
+
+    def items(self) -> Iterator[tuple[bytes, Value, int | None]]:
+        """Every key with its value and expiry instant, segment by segment."""
+        for segment, expires in zip(self.segments, self.expires, strict=True):
+            if expires:
+                for key, value in segment.items():
+                    yield key, value, expires.get(key)
+            else:
+                for key, value in segment.items():
+                    yield key, value, None
+
+    def random_key(self, rng: Random) -> bytes | None:
+        """A visible key drawn evenly, or None where there is none.
+
+        O(segments + keys in a segment). Draws a hundred times at most where expired keys are
+        hidden, as Redis does (db.c, dbRandomKey), and then settles for one of those.
+        """
+        sizes = list(map(len, self.segments))
+        key = None
+        for _ in range(100):
+            total = sum(sizes)
+            if not total:
+                return None
+            at = rng.randrange(total)
+            for i, size in enumerate(sizes):
+                if at < size:
+                    break
+                at -= size
+            key = next(islice(self.segments[i], at, None))
+            if self.exists(key):
+                return key
+            sizes[i] = len(self.segments[i])
+        return key
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """One step of SCAN: about `count` keys and the next cursor, 0 at the end.
+
+        The cursor is (slice << segment bits) | segment, where a key's slice is 16 further bits of
+        its hash. Both are fixed for as long as the key lives, and the cursor only moves up, so a
+        key present from the first call to the last is returned exactly once, whatever is added
+        or removed meanwhile, and no state is kept between the calls.
+
+        Cost: O(keys of the segments visited).
+        """
+        bits = self.mask.bit_length()
+        segment, at = cursor & self.mask, cursor >> bits
+        found: list[bytes] = []
+        while segment <= self.mask:
+            keys = self.segments[segment]
+            if not at and len(keys) <= count - len(found):
+                found.extend(keys)
+            elif keys:
+                sliced = sorted(
+                    (part, key) for key in keys if (part := _slice_of(key, bits)) >= at
+                )
+                room = count - len(found)
+                if len(sliced) > room:
+                    # Keys of one slice stay together, or the next call would miss some.
+                    last = sliced[max(room, 1) - 1][0]
+                    found.extend(key for part, key in sliced if part <= last)
+                    if sliced[-1][0] > last:
+                        return (last + 1) << bits | segment, found
+                else:
+                    found.extend(key for _, key in sliced)
+            segment += 1
+            at = 0
+            if len(found) >= count:
+                break
+        return (segment if segment <= self.mask else 0), found
+
+    def clear(self) -> list[dict[bytes, Value]]:
+        """Drop every key at once. O(segments).
+
+        Returns:
+            The old segments, for the caller to free at leisure.
+        """
+        old = [segment for segment in self.segments if segment]
+        n = self.mask + 1
+        self.segments = [{} for _ in range(n)]
+        self.expires = [{} for _ in range(n)]
+        self.due_ms = [NEVER_DUE] * n
+        self.earliest_ms = NEVER_DUE
+        return old
+
+    def swap(self, other: Database) -> None:
+        """Exchange the contents, as SWAPDB does; watchers and waiters stay where they are. O(1)."""
+        self.segments, other.segments = other.segments, self.segments
+        self.expires, other.expires = other.expires, self.expires
+        self.due_ms, other.due_ms = other.due_ms, self.due_ms
+        self.earliest_ms, other.earliest_ms = other.earliest_ms, self.earliest_ms
+
+
+def _slice_of(key: bytes, bits: int) -> int:
+    return (hash(key) >> bits) & 0xFFFF

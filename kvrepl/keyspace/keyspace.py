@@ -1,0 +1,114 @@
+"""All databases, and what they share: counters, expiry mode, the frozen clock, the sink.
+
+The keyspace changes nothing but itself. What others must hear of (a key expired, a watched key
+touched, a key that blocked clients wait for, a notification) goes to the `sink`, which the engine
+puts in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+from kvrepl.datatypes.limits import Limits
+from kvrepl.keyspace import database
+from kvrepl.keyspace.database import Database
+
+
+class Sink(Protocol):
+    """Who hears of what happens to keys."""
+
+    def expired(self, db: Database, key: bytes) -> None:
+        """A key was removed because its time came: propagate its deletion."""
+
+    def touched(self, db: Database, key: bytes) -> None:
+        """A watched key changed."""
+
+    def invalidated(self, db: Database, key: bytes) -> None:
+        """A key changed while clients track keys."""
+
+    def ready(self, db: Database, key: bytes) -> None:
+        """A key that clients are blocked on has elements."""
+
+    def notify(self, kind: int, event: bytes, key: bytes, db: Database) -> None:
+        """A keyspace notification whose class is switched on."""
+
+
+class _Deaf:
+    def expired(self, db: Database, key: bytes) -> None: ...
+    def touched(self, db: Database, key: bytes) -> None: ...
+    def invalidated(self, db: Database, key: bytes) -> None: ...
+    def ready(self, db: Database, key: bytes) -> None: ...
+    def notify(self, kind: int, event: bytes, key: bytes, db: Database) -> None: ...
+
+
+class Keyspace:
+    """The databases of one server.
+
+    Attributes:
+        dirty: changes since the last save that succeeded; handlers only ever raise it.
+        now_ms: the Unix time that commands see, frozen while one runs.
+        expiry_mode: database.DELETE, HIDE or IGNORE; see kvrepl.keyspace.database.
+        writable_replica: in HIDE mode, local writes may remove expired keys.
+        notify_flags: the classes of notifications switched on.
+        tracking: whether any client tracks keys.
+        garbage: dropped segments, freed in slices by the shell (FLUSHALL ASYNC).
+    """
+
+    __slots__ = (
+        "databases",
+        "dirty",
+        "expired",
+        "expiry_mode",
+        "garbage",
+        "hits",
+        "limits",
+        "misses",
+        "notify_flags",
+        "now_ms",
+        "sink",
+        "tracking",
+        "writable_replica",
+    )
+
+    def __init__(self, databases: int = 16, limits: Limits | None = None) -> None:
+        self.limits = limits if limits is not None else Limits()
+        self.databases = [Database(i, self) for i in range(databases)]
+        self.dirty = 0
+        self.now_ms = 0
+        self.expiry_mode = database.DELETE
+        self.writable_replica = False
+        self.notify_flags = 0
+        self.tracking = False
+        self.hits = self.misses = self.expired = 0
+        self.garbage: list[dict[bytes, Any]] = []
+        self.sink: Sink = _Deaf()
+
+    def __len__(self) -> int:
+        return sum(map(len, self.databases))
+
+    def notify(self, kind: int, event: bytes, key: bytes, db: Database) -> None:
+        """Report an event whose class is switched on; callers test the flag first where hot."""
+        if self.notify_flags & kind:
+            self.sink.notify(kind, event, key, db)
+
+    def clear(self, *, lazily: bool = False) -> int:
+        """Drop every key of every database.
+
+        Args:
+            lazily: leave freeing the values to the owner of `garbage`.
+
+        Returns:
+            How many keys there were.
+        """
+        removed = 0
+        for db in self.databases:
+            removed += len(db)
+            old = db.clear()
+            if lazily:
+                self.garbage.extend(old)
+        return removed
+
+    def nonempty(self) -> Iterator[Database]:
+        """The databases that hold keys, in order of number."""
+        return (db for db in self.databases if any(db.segments))

@@ -1,0 +1,275 @@
+"""A snapshot: the whole keyspace as the bytes of one RDB, and back.
+
+    snapshot_chunks  keyspace -> chunks of bytes     in the forked child, in SAVE, for an AOF base
+    SnapshotLoader   chunks of bytes -> keyspace     at start, for a full sync, for DEBUG RELOAD
+
+Writing goes segment by segment through one seam, `rdb.encode_strings`, which encodes every plain
+string of a segment at once and, compiled, writes to no reference count, so that a child does not
+copy the memory that it shares with its parent; the other values of the segment follow one by one.
+
+Loading is push-driven: `feed` takes whatever bytes came and puts whole records into place; nothing
+counts as expired while loading, except that a master drops what expired while it was down.
+
+Source: Redis 7.0 rdb.c (rdbSaveRio, rdbLoadRioWithLoadingCtx).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+import rdb
+from kvrepl import REDIS_VERSION
+from kvrepl.persistence.records import from_rdb, rdb_type_and_value
+from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb
+from rdb.constants import TYPE_STRING
+from rdb.writer import encode_strings
+
+if TYPE_CHECKING:
+    from kvrepl.keyspace.database import Database
+    from kvrepl.keyspace.keyspace import Keyspace
+
+LIMIT_LOGGED_EMPTY_KEYS: Final = 10
+"""Empty keys that are named in the log; the rest are only counted (rdb.c)."""
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInfo:
+    """What a snapshot says of itself besides the keys.
+
+    Attributes:
+        ctime_s: Unix time of its making.
+        used_bytes: memory in use.
+        aof_base: whether it is the base of an append-only file.
+        stream_db, replid, offset: where it stands in the replication history; replid None where
+            there is none to record.
+    """
+
+    ctime_s: int
+    used_bytes: int
+    aof_base: bool = False
+    stream_db: int = 0
+    replid: bytes | None = None
+    offset: int = 0
+
+
+def snapshot_chunks(
+    keyspace: Keyspace,
+    info: SnapshotInfo,
+    *,
+    functions: Sequence[bytes] = (),
+    compress: bool = True,
+    checksum: bool = True,
+    data: bool = True,
+    progress: Callable[[int], object] = lambda keys: None,
+) -> Iterator[bytes]:
+    """Yield the keyspace as an RDB, piece by piece.
+
+    Args:
+        keyspace: what to write; it must not change meanwhile (a child's copy never does).
+        info: what goes into the auxiliary fields.
+        functions: the code of each function library.
+        compress: LZF for strings, as `rdbcompression`.
+        checksum: a CRC64 at the end, as `rdbchecksum`.
+        data: whether the keys are written at all (rdb-filter-only functions leaves them out).
+        progress: called with the number of keys done since the last call, once a segment.
+
+    Yields:
+        Chunks of some 64 KiB, larger where one value is. O(bytes of the dataset) in all.
+    """
+    ready: deque[bytes] = deque()
+    writer = rdb.RdbWriter(ready.append, checksum=checksum)
+    writer.aux(b"redis-ver", REDIS_VERSION.encode())
+    writer.aux(b"redis-bits", b"64")
+    writer.aux(b"ctime", b"%d" % info.ctime_s)
+    writer.aux(b"used-mem", b"%d" % info.used_bytes)
+    if info.replid is not None:
+        writer.aux(b"repl-stream-db", b"%d" % info.stream_db)
+        writer.aux(b"repl-id", info.replid)
+        writer.aux(b"repl-offset", b"%d" % info.offset)
+    writer.aux(b"aof-base", b"1" if info.aof_base else b"0")
+    for code in functions:
+        writer.function(code, compress)
+    for db in keyspace.databases if data else ():
+        keys = len(db)
+        if keys:
+            writer.select_db(db.index, keys, db.expires_count())
+            for done in _write_database(db, writer, compress):
+                progress(done)
+                while ready:
+                    yield ready.popleft()
+    writer.end()
+    yield from ready
+
+
+def _write_database(db: Database, writer: rdb.RdbWriter, compress: bool) -> Iterator[int]:
+    """Write a database; yields how many keys it wrote, segment by segment."""
+    limits = db.keyspace.limits
+    for segment, expires in zip(db.segments, db.expires, strict=True):
+        if not segment:
+            continue
+        encoded, _, others = encode_strings(segment, expires, compress)
+        writer.raw(encoded)
+        for key in others:
+            type_code, plain = rdb_type_and_value(segment[key], limits)
+            writer.key(
+                key,
+                type_code,
+                plain,
+                expires.get(key),
+                compress=compress,
+                list_max_listpack_size=limits.list_max_listpack_size,
+            )
+        yield len(segment)
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a load has found so far.
+
+    Attributes:
+        keys: put into place; expired: dropped, because their time was over.
+        empty: collections without elements, which are skipped.
+        aux: the auxiliary fields.
+        functions: code of the function libraries.
+        expired_keys: (db, key) of the expired ones, when they are to be replicated as DEL.
+    """
+
+    keys: int = 0
+    expired: int = 0
+    empty: int = 0
+    aux: dict[bytes, bytes] = field(default_factory=dict)
+    functions: list[bytes] = field(default_factory=list)
+    expired_keys: list[tuple[int, bytes]] = field(default_factory=list)
+
+
+class SnapshotLoader:
+    """Puts the records of an RDB into a keyspace.
+
+    Args:
+        keyspace: where to; keys that it holds already make the load fail unless `replace`.
+        drop_expired_at_ms: drop keys whose time was over at that instant (a master); None keeps
+            all (a replica, or the base of an AOF).
+        verify_checksum: as `rdbchecksum`.
+        replace: a key that exists is overwritten instead of being an error.
+        log: takes lines for the operator.
+
+    Attributes:
+        loaded: what was found so far.
+    """
+
+    __slots__ = (
+        "_databases",
+        "_db",
+        "_drop_expired_at_ms",
+        "_keyspace",
+        "_log",
+        "_reader",
+        "_replace",
+        "loaded",
+    )
+
+    def __init__(
+        self,
+        keyspace: Keyspace,
+        *,
+        drop_expired_at_ms: int | None = None,
+        verify_checksum: bool = True,
+        replace: bool = False,
+        log: Callable[[str], object] = lambda text: None,
+    ) -> None:
+        self._keyspace = keyspace
+        self._databases = keyspace.databases
+        self._drop_expired_at_ms = drop_expired_at_ms
+        self._replace = replace
+        self._log = log
+        self._reader = RdbReader(verify_checksum=verify_checksum)
+        self.loaded = Loaded()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the end of the RDB was reached."""
+        return self._reader.finished
+
+    @property
+    def offset(self) -> int:
+        """Bytes of the RDB consumed."""
+        return self._reader.offset
+
+    @property
+    def unused(self) -> bytes:
+        """Bytes that came after the end of the RDB."""
+        return self._reader.unused
+
+    def feed(self, data: bytes) -> None:
+        """Take the next bytes. O(their keys).
+
+        Raises:
+            RdbError: they are malformed, name a database that there is not, hold a type that
+                cannot be loaded, or a key for the second time.
+        """
+        for record in self._reader.feed(data):
+            # hot: benchmarks/load. A tuple that is a Key is nearly every record.
+            if type(record) is Key:
+                self._put(record)
+            elif isinstance(record, SelectDb):
+                if record.db >= len(self._databases):
+                    raise RdbError(
+                        f"FATAL: Data file was created with a Redis server configured to handle"
+                        f" more than {len(self._databases)} databases. Exiting"
+                    )
+            elif isinstance(record, Aux):
+                self.loaded.aux[record.key] = record.value
+                if record.key.startswith(b"%"):
+                    self._log(
+                        f"RDB '{record.key.decode(errors='replace')}':"
+                        f" {record.value.decode(errors='replace')}"
+                    )
+            elif isinstance(record, Function):
+                self.loaded.functions.append(record.code)
+
+    def close(self) -> Loaded:
+        """Say that there is no more; returns what was found.
+
+        Raises:
+            RdbError: the RDB did not end.
+        """
+        self._reader.close()
+        if self.loaded.empty:
+            self._log(
+                f"Done loading RDB, keys loaded: {self.loaded.keys}, keys expired:"
+                f" {self.loaded.expired}, empty keys skipped: {self.loaded.empty}."
+            )
+        return self.loaded
+
+    def _put(self, record: Key) -> None:
+        number, key, type_code, value, expires_at_ms, _, _ = record
+        db = self._databases[number]
+        loaded = self.loaded
+        if type_code != TYPE_STRING:
+            value = from_rdb(type_code, value, self._keyspace.limits)
+            if not len(value):
+                loaded.empty += 1
+                if loaded.empty <= LIMIT_LOGGED_EMPTY_KEYS:
+                    self._log(f"skipping empty key: {key.decode(errors='backslashreplace')}")
+                return
+        if (
+            expires_at_ms is not None
+            and self._drop_expired_at_ms is not None
+            and expires_at_ms < self._drop_expired_at_ms
+        ):
+            loaded.expired += 1
+            loaded.expired_keys.append((number, key))
+            return
+        i = hash(key) & db.mask
+        segment = db.segments[i]
+        if key in segment and not self._replace:
+            raise RdbError("the key is in the file twice, or was there before", key=key)
+        segment[key] = value
+        if expires_at_ms is not None:
+            db.expire_at(key, expires_at_ms)
+        elif self._replace:
+            db.persist(key)
+        loaded.keys += 1

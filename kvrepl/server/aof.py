@@ -1,0 +1,400 @@
+"""The append-only file of a running server: carries out what kvrepl.persistence decides.
+
+    propagation -> AofWriter.feed -> (end of turn) flush -> file -> fsync by policy
+    load_at_start      plan, upgrade, load each file, open the last increment
+    rewrite            fork a child that writes a new base
+
+The decisions (when to write, when to fsync, what a failure means, how files replace each other)
+are all in `kvrepl.persistence`; here are the file descriptors, the one background thread for
+fsync, close and unlink, and the child.
+
+Source: Redis 7.0 aof.c, bio.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Final
+
+from kvrepl.errors import AofError, CommandError, StorageError
+from kvrepl.persistence import startup
+from kvrepl.persistence.aof import AofReplay, unknown_command
+from kvrepl.persistence.disk import (
+    Action,
+    CloseFile,
+    ForkRewrite,
+    Halt,
+    KillRewrite,
+    Log,
+    StartFsync,
+    UnlinkFiles,
+    discard,
+    write_durably,
+)
+from kvrepl.persistence.lifecycle import AofState, AppendOnlyLog, child_result, child_temp
+from kvrepl.persistence.manifest import Layout
+from kvrepl.persistence.rewrite import RewriteSchedule, aof_base
+from kvrepl.persistence.snapshot import SnapshotLoader
+from kvrepl.persistence.writer import AofWriter, FsyncPolicy
+from kvrepl.resp.values import Reply, Status
+from kvrepl.server import children
+from kvrepl.server.saver import LoadError, LoadProgress
+from rdb import RdbError
+
+if TYPE_CHECKING:
+    from kvrepl.server.app import Server
+    from kvrepl.server.children import Child, Reporter
+
+MISCONF: Final = b"MISCONF Errors writing to the AOF file: "
+LOAD_CHUNK_BYTES: Final = 256 * 1024
+RDB_MAGIC: Final = b"REDIS"
+
+
+class Aof:
+    """The append-only file of one server.
+
+    Attributes:
+        log: the life of its files (kvrepl.persistence.lifecycle).
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        config = server.config
+        self.log = AppendOnlyLog(
+            server.disk,
+            Layout(config.appendfilename, config.appenddirname),
+            AofWriter(),
+            RewriteSchedule(),
+        )
+        self._thread: ThreadPoolExecutor | None = None
+        self._error_shown = ""
+        self.apply_settings()
+
+    def apply_settings(self) -> None:
+        """Take the settings that may change at run time."""
+        config, log = self._server.config, self.log
+        log.writer.policy = FsyncPolicy(config.appendfsync)
+        log.writer.no_fsync_on_rewrite = config.no_appendfsync_on_rewrite
+        log.writer.timestamps = config.aof_timestamp_enabled
+        log.rdb_base = config.aof_use_rdb_preamble
+        log.auto_gc = not config.aof_disable_auto_gc
+        log.schedule.percentage = config.auto_aof_rewrite_percentage
+        log.schedule.min_size_bytes = config.auto_aof_rewrite_min_size
+
+    @property
+    def is_on(self) -> bool:
+        """Whether the log is on, or waits for its first base."""
+        return self.log.state is not AofState.OFF
+
+    def stream(self) -> AofWriter | None:
+        """Where propagated commands go now, None for nowhere."""
+        return self.log.writer if self.log.feeding else None
+
+    # -------------------------------------------------------------- each turn
+
+    def before_replies(self) -> None:
+        """Write what gathered; the step of the turn before anything is answered."""
+        log = self.log
+        if log.state is AofState.OFF:
+            return
+        server = self._server
+        log.writer.set_time(server.engine.keyspace.now_ms // 1000)
+        actions = log.flush(self._now_ms(), child_active=server.children.active is not None)
+        if actions:
+            self.carry_out(actions)
+        if log.error != self._error_shown:
+            self._error_shown = log.error
+            server.update_disk_gate()
+
+    def error_reply(self) -> bytes | None:
+        """What write commands are told while the log cannot be written, None while it can."""
+        error = self.log.error
+        return MISCONF + error.encode() if error else None
+
+    def cron(self) -> None:
+        """Once in a while: start a rewrite that is due."""
+        server = self._server
+        self.carry_out(
+            self.log.cron(self._now_ms(), child_active=server.children.active is not None)
+        )
+
+    def carry_out(self, actions: Iterable[Action]) -> None:
+        """Do what the persistence room asks for, in order."""
+        server = self._server
+        for action in actions:
+            match action:
+                case Log(level, text):
+                    getattr(server.log, level)(text)
+                case StartFsync():
+                    self._in_background(self._fsync, action)
+                case CloseFile():
+                    self._in_background(_close, action)
+                case UnlinkFiles():
+                    self._in_background(self._unlink, action)
+                case ForkRewrite(as_rdb):
+                    self._fork(as_rdb)
+                case KillRewrite():
+                    active = server.children.active
+                    if active is not None and active.kind == children.AOF:
+                        server.log.notice(f"Killing running AOF rewrite child: {active.pid}")
+                        active.on_exit = self._dropped
+                        server.children.kill()
+                case Halt(text):
+                    server.log.warning(text)
+                    os._exit(1)
+        self._connect()
+
+    def _connect(self) -> None:
+        self._server.connect_streams()
+
+    # ------------------------------------------------------------- background
+
+    def _in_background(self, work: object, action: object) -> None:
+        if self._thread is None:
+            self._thread = ThreadPoolExecutor(1, thread_name_prefix="aof")
+        self._thread.submit(work, action)  # type: ignore[arg-type]
+
+    def _fsync(self, action: StartFsync) -> None:
+        error = None
+        try:
+            action.file.fdatasync()
+        except StorageError as failure:
+            error = failure
+        self._on_loop(lambda: self.carry_out(self.log.fsync_done(action, error)))
+
+    def _unlink(self, action: UnlinkFiles) -> None:
+        for path in action.paths:
+            discard(self._server.disk, path)
+        if action.report:
+            self._on_loop(lambda: self.carry_out(self.log.history_unlinked(action)))
+
+    def _on_loop(self, call: object) -> None:
+        try:
+            self._server.loop.call_soon_threadsafe(call)  # type: ignore[arg-type]
+        except RuntimeError:
+            pass  # the loop is closed: nobody is left to be told
+
+    def stop_background(self) -> None:
+        """Wait until the background thread has done what it was given."""
+        if self._thread is not None:
+            self._thread.shutdown(wait=True)
+            self._thread = None
+
+    def fsync_for_exit(self) -> None:
+        """Write and fsync everything (shutdown).
+
+        Raises:
+            StorageError: it could not be made durable.
+        """
+        if self.log.state is AofState.OFF:
+            return
+        self.carry_out(self.log.flush(self._now_ms(), force=True))
+        self.log.writer.sync_now(self._now_ms())
+
+    # ---------------------------------------------------------------- rewrite
+
+    def bgrewriteaof_command(self) -> Reply:
+        """BGREWRITEAOF."""
+        server = self._server
+        active = server.children.active
+        if active is not None and active.kind == children.AOF:
+            raise CommandError(
+                b"ERR Background append only file rewriting already in progress"
+            )
+        if active is not None or server.engine.depth:
+            self.log.schedule_rewrite()
+            return Status(b"Background append only file rewriting scheduled")
+        actions = self.log.begin_rewrite(self._now_ms())
+        self.carry_out(actions)
+        if server.children.active is None:
+            raise CommandError(
+                b"ERR Can't execute an AOF background rewriting. Please check the server logs for"
+                b" more information."
+            )
+        return Status(b"Background append only file rewriting started")
+
+    def _fork(self, as_rdb: bool) -> None:
+        server = self._server
+
+        def work(reporter: Reporter) -> None:
+            pid = os.getpid()
+            write_durably(
+                server.disk,
+                child_temp(pid),
+                child_result(pid),
+                self._base(as_rdb, reporter.progress),
+                autosync=server.config.aof_rewrite_incremental_fsync,
+            )
+            server.log.notice("AOF rewrite: base file written")
+            reporter.done()
+
+        try:
+            child = server.children.fork(
+                children.AOF, work, self._exited, keys_total=len(server.engine.keyspace)
+            )
+        except OSError as error:
+            self.carry_out(self.log.fork_failed(error.strerror or str(error)))
+            return
+        server.replication.other_child_started()
+        self.carry_out(self.log.child_started(child.pid, self._now_ms()))
+
+    def _base(self, as_rdb: bool, progress: object = None) -> Iterator[bytes]:
+        server = self._server
+        if as_rdb:
+            report = progress if progress is not None else (lambda keys: None)
+            return server.saver.chunks(
+                server.saver.info(aof_base=True),
+                report,  # type: ignore[arg-type]
+            )
+        timestamps = server.config.aof_timestamp_enabled
+        return aof_base(
+            ((db.index, db.items()) for db in server.engine.keyspace.nonempty()),
+            functions=server.function_libraries(),
+            now_s=server.clock.now_ms() // 1000 if timestamps else None,
+        )
+
+    def _exited(self, child: Child, ok: bool, reason: str) -> None:
+        signal = 0
+        if reason.startswith("terminated by signal "):
+            signal = int(reason.rpartition(" ")[2])
+        elif not ok and not reason:
+            signal = 10
+        self.carry_out(
+            self.log.child_exited(child.pid, 0 if ok or signal else 1, signal, self._now_ms())
+        )
+        self._server.replication.other_child_ended()
+
+    def _dropped(self, child: Child, ok: bool, reason: str) -> None:
+        """A rewrite that was killed on purpose: only its files are left to be removed."""
+        for path in (child_temp(child.pid), child_result(child.pid)):
+            discard(self._server.disk, path)
+        self._server.replication.other_child_ended()
+
+    # ----------------------------------------------------------- on and off
+
+    def turn_on(self) -> bool:
+        """CONFIG SET appendonly yes, or a role change; returns whether it is being turned on."""
+        if self.is_on:
+            return True
+        server = self._server
+        active = server.children.active
+        self.carry_out(
+            self.log.turn_on(
+                self._now_ms(),
+                other_child=active is not None and active.kind != children.AOF,
+                in_exec=bool(server.engine.depth),
+            )
+        )
+        return self.is_on
+
+    def turn_off(self) -> None:
+        """CONFIG SET appendonly no, or before a full sync replaces the dataset."""
+        if self.is_on:
+            self.carry_out(self.log.turn_off(self._now_ms()))
+
+    # ------------------------------------------------------------------ start
+
+    async def load_at_start(self) -> None:
+        """Load the log, and open it for appending.
+
+        Raises:
+            LoadError: the server must not start; says which file, where and why.
+        """
+        server = self._server
+        disk, layout = server.disk, self.log.layout
+        try:
+            plan = startup.plan_startup(disk, layout)
+            if plan.upgrade:
+                self.carry_out(startup.upgrade(disk, layout, plan))
+            before = time.monotonic()
+            with server.loading(plan.total_bytes) as progress:
+                for file in plan.files:
+                    await self._load_file(file, progress)
+            if plan.files:
+                server.log.notice(
+                    f"DB loaded from append only file: {time.monotonic() - before:.3f} seconds"
+                )
+            as_rdb = server.config.aof_use_rdb_preamble
+            opened = startup.open_log(
+                disk,
+                layout,
+                plan.manifest,
+                empty_base=self._base(as_rdb),
+                rdb=as_rdb,
+                pid=os.getpid(),
+            )
+            self.carry_out(opened.logs)
+            manifest, logs = startup.delete_history(disk, layout, opened.manifest)
+            self.carry_out(logs)
+        except (AofError, StorageError, RdbError) as error:
+            raise LoadError(str(error)) from error
+        self.log.opened(
+            manifest, opened.file, opened.file_bytes, opened.total_bytes, self._now_ms()
+        )
+        self._connect()
+
+    async def _load_file(self, file: startup.LoadFile, progress: LoadProgress) -> None:
+        server = self._server
+        engine = server.engine
+        client = engine.internal_client()
+        rdb_loader: SnapshotLoader | None = None
+        replay: AofReplay | None = None
+        for chunk in server.disk.read(file.path, LOAD_CHUNK_BYTES):
+            progress.loaded_bytes += len(chunk)
+            if rdb_loader is None and replay is None:
+                if chunk.startswith(RDB_MAGIC):
+                    server.log.notice("Reading RDB base file on AOF loading...")
+                    rdb_loader = SnapshotLoader(
+                        engine.keyspace,
+                        verify_checksum=server.config.rdbchecksum,
+                        log=server.log.notice,
+                    )
+                else:
+                    replay = AofReplay()
+            data = chunk
+            if rdb_loader is not None and replay is None:
+                rdb_loader.feed(chunk)
+                if not rdb_loader.finished:
+                    await asyncio.sleep(0)
+                    continue
+                data = rdb_loader.unused
+                replay = AofReplay(rdb_loader.offset)
+            assert replay is not None
+            for argv, end in replay.feed(data):
+                self._replay(client, argv, file.name, end)
+            await asyncio.sleep(0)
+        if rdb_loader is not None:
+            rdb_loader.close()
+        if replay is not None:
+            self.carry_out(
+                startup.settle(
+                    server.disk,
+                    file,
+                    replay.finish(),
+                    load_truncated=server.config.aof_load_truncated,
+                )
+            )
+
+    def _replay(self, client: object, argv: list[bytes], name: str, end: int) -> None:
+        engine = self._server.engine
+        if engine.resolve(argv) is None:
+            raise unknown_command(argv[0], name, end)
+        engine.apply(client, argv)  # type: ignore[arg-type]
+
+    def _now_ms(self) -> int:
+        return self._server.clock.monotonic_ns() // 1_000_000
+
+
+def _close(action: CloseFile) -> None:
+    if action.sync:
+        try:
+            action.file.fsync()
+        except StorageError:
+            pass  # it stays readable; what it lacks after a power cut is no more than everysec allows
+    action.file.close()
+
+

@@ -1,0 +1,327 @@
+"""The server: wires every part together, starts it, and ends it.
+
+    Server
+      config, log, clock
+      engine        commands and keyspace                 kvrepl.engine
+      turn          the end of each turn                  server/turn
+      listeners, clients                                  server/listeners, clients, connection
+      children      fork, watch, reap                     server/children
+      saver         SAVE, BGSAVE, loading an RDB          server/saver
+      aof           the append-only file                  server/aof
+      replication   both ends of the link                 server/replication
+      cron          what happens by the clock             server/cron
+      host          what commands ask of all these        server/host
+
+Start: configuration, log, sockets, load (RDB or AOF, clients get -LOADING meanwhile), replication,
+"Ready to accept connections". End: `shutdown` decides, `run` returns the exit status.
+
+Source: Redis 7.0 server.c (main, initServer, prepareForShutdown, finishShutdown).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import sys
+from typing import TYPE_CHECKING, Any, Final
+
+import kvrepl.commands  # noqa: F401  (registers every command)
+from kvrepl import REDIS_VERSION, __version__
+from kvrepl.engine import gates
+from kvrepl.engine.dispatch import Engine
+from kvrepl.server import settings
+from kvrepl.server.aof import Aof
+from kvrepl.server.children import Children
+from kvrepl.server.clients import Clients, raise_open_files_limit
+from kvrepl.server.clock import RealClock
+from kvrepl.server.connection import Connection
+from kvrepl.server.cron import Cron
+from kvrepl.server.disk import RealDisk
+from kvrepl.server.host import ServerHost
+from kvrepl.server.listeners import ListenError, Listeners
+from kvrepl.server.log import Log
+from kvrepl.server.monitoring import Monitoring
+from kvrepl.server.replication import ReplicationShell
+from kvrepl.server.saver import MISCONF, LoadError, LoadProgress, Saver
+from kvrepl.server.shutdown import Shutdown
+from kvrepl.server.signals import Signals
+from kvrepl.server.turn import Turn
+
+if TYPE_CHECKING:
+    from kvrepl.config import Config
+
+EXIT_OK: Final = 0
+EXIT_FAILURE: Final = 1
+
+
+class Server:
+    """One kvrepl server.
+
+    Args:
+        config: its settings, already read.
+        log: where it writes.
+    """
+
+    def __init__(self, config: Config, log: Log) -> None:
+        self.config = config
+        self.log = log
+        self.clock = RealClock()
+        self.rng = random.Random()
+        self.run_id = os.urandom(20).hex()
+        self.started_ms = self.clock.now_ms()
+        self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by run
+        self.engine = Engine(config, self.clock, self.rng)
+        self.disk = RealDisk()
+        self.monitoring = Monitoring(self)
+        self.exit_status: int | None = None
+        self._ended: asyncio.Event
+        self._pidfile = ""
+        self._oom_base = _read_oom_score()
+        self._tasks: set[asyncio.Future[Any]] = set()
+
+    async def run(self) -> int:
+        """Serve until shutdown.
+
+        Returns:
+            The exit status of the process.
+        """
+        self.loop = asyncio.get_running_loop()
+        self._ended = asyncio.Event()
+        config, log = self.config, self.log
+        self._assemble()
+        log.notice("oO0OoO0OoO0Oo kvrepl is starting oO0OoO0OoO0Oo")
+        log.notice(
+            f"kvrepl version={__version__}, compatible with Redis {REDIS_VERSION},"
+            f" pid={os.getpid()}, just started"
+        )
+        if config.config_file:
+            log.notice("Configuration loaded")
+        else:
+            log.warning(
+                "Warning: no config file specified, using the default config. In order to"
+                " specify a config file use kvrepl-server /path/to/redis.conf"
+            )
+        self._banner()
+        try:
+            sockets = (
+                self.listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
+                if config.port
+                else []
+            )
+            log.notice("Server initialized")
+            await self.listeners.serve_tcp(sockets, config.tcp_backlog)
+            if config.unixsocket:
+                await self.listeners.serve_unix(
+                    config.unixsocket, config.unixsocketperm, config.tcp_backlog
+                )
+            if not sockets and not config.unixsocket:
+                raise ListenError("Configured to not listen anywhere, exiting.")
+        except ListenError as error:
+            log.warning(str(error))
+            self.listeners.close()
+            return EXIT_FAILURE
+        settings.connect(self)
+        self.write_pidfile()
+        self.apply_oom_score()
+        self.signals.install()
+        self.cron.start()
+        try:
+            await self._load()
+        except LoadError as error:
+            log.warning(str(error))
+            self.listeners.close()
+            return EXIT_FAILURE
+        if self.exit_status is None:
+            self.replication.start()
+            self._say_ready()
+            await self._ended.wait()
+        self.cron.stop()
+        self.clients.close_all()
+        self.listeners.close()
+        await asyncio.sleep(0)
+        return self.exit_status or EXIT_OK
+
+    def _assemble(self) -> None:
+        loop, log, engine = self.loop, self.log, self.engine
+        self.turn = Turn(loop, engine)
+        self.clients = Clients(self)
+        self.listeners = Listeners(loop, log, lambda is_unix: Connection(self, is_unix))
+        self.children = Children(loop, log, self._fds_for_child_to_close)
+        self.saver = Saver(self)
+        self.aof = Aof(self)
+        self.replication = ReplicationShell(self)
+        self.shutdown = Shutdown(self)
+        self.cron = Cron(self)
+        self.signals = Signals(self)
+        self.host = ServerHost(self)
+        engine.host = self.host
+        self.turn.steps = [self.aof.before_replies, self.replication.before_replies]
+        self.config.maxclients = raise_open_files_limit(self.config.maxclients)
+
+    async def _load(self) -> None:
+        if self.config.appendonly:
+            await self.aof.load_at_start()
+        else:
+            await self.saver.load_at_start()
+
+    def _say_ready(self) -> None:
+        log, config = self.log, self.config
+        for path in [config.unixsocket] if config.unixsocket else []:
+            log.notice(f"The server is now ready to accept connections at {path}")
+        if config.port:
+            log.notice("Ready to accept connections")
+        settings.notify_supervisor(config, "READY=1\nSTATUS=Ready to accept connections\n")
+
+    def _banner(self) -> None:
+        config = self.config
+        where = f"port {config.port}" if config.port else config.unixsocket
+        if config.always_show_logo or (not config.logfile and sys.stdout.isatty()):
+            self.log.raw(
+                f"\n  kvrepl {__version__} (Redis {REDIS_VERSION} compatible)\n"
+                f"  Running in standalone mode\n  Port: {config.port}\n  PID: {os.getpid()}\n\n"
+            )
+        else:
+            self.log.notice(f"Running mode=standalone, {where}.")
+
+    def refresh_time(self) -> None:
+        """Take the time for the commands that are about to run."""
+        self.engine.tick()
+
+    def end(self, exit_status: int) -> None:
+        """Leave `run`, with this exit status."""
+        self.exit_status = exit_status
+        self._ended.set()
+
+    def keep(self, task: asyncio.Future[Any]) -> None:
+        """Hold on to a task until it is done; the loop alone would let it be collected."""
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    # ------------------------------------------------------------------ gates
+
+    def loading(self, total_bytes: int, is_async: bool = False) -> LoadProgress:
+        """A context in which a dataset is loaded: clients are answered -LOADING."""
+        return LoadProgress(self, total_bytes, is_async)
+
+    def update_disk_gate(self) -> None:
+        """Refuse writes (-MISCONF) exactly while the disk fails us and the settings say so."""
+        config, engine = self.config, self.engine
+        text = self.aof.error_reply()
+        if text is None and (
+            config.stop_writes_on_bgsave_error and config.save and not self.saver.last_ok
+        ):
+            text = MISCONF
+        engine.disk_error_text = text or b""
+        engine.set_gate(gates.DISK, text is not None)
+
+    def pause(self, name: str, *, all_commands: bool, until_ms: int) -> None:
+        """Hold clients back (CLIENT PAUSE, a failover, a shutdown) until an instant."""
+        self.engine.pauses[name] = (until_ms, all_commands)
+        self._update_pause()
+
+    def unpause(self, name: str) -> None:
+        """End one reason for the pause; clients go on when none is left."""
+        if self.engine.pauses.pop(name, None) is not None:
+            self._update_pause()
+
+    def unpause_due(self, now_ms: int) -> None:
+        """End the pauses whose time is over."""
+        due = [name for name, (until_ms, _) in self.engine.pauses.items() if until_ms <= now_ms]
+        for name in due:
+            self.unpause(name)
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether anything holds clients back."""
+        return bool(self.engine.pauses)
+
+    def _update_pause(self) -> None:
+        engine = self.engine
+        every = any(all_commands for _, all_commands in engine.pauses.values())
+        was = engine.gates & (gates.PAUSE_ALL | gates.PAUSE_WRITES)
+        engine.set_gate(gates.PAUSE_ALL, every)
+        engine.set_gate(gates.PAUSE_WRITES, bool(engine.pauses))
+        now = engine.gates & (gates.PAUSE_ALL | gates.PAUSE_WRITES)
+        engine.keyspace.expiry_mode = engine.expiry_mode()
+        if was & ~now:
+            engine.blocking.resume_postponed()
+            self.turn.wake()
+
+    # ------------------------------------------------------------------ parts
+
+    def connect_streams(self) -> None:
+        """Tell the propagation who listens now."""
+        self.engine.propagation.connect(
+            aof=self.aof.stream(), replicas=self.replication.stream()
+        )
+
+    def commands_processed(self) -> int:
+        """Commands run since the start or CONFIG RESETSTAT."""
+        total = 0
+        for command in self.engine.commands.values():
+            total += command.calls
+            for sub in command.subcommands.values():
+                total += sub.calls
+        return total
+
+    def function_libraries(self) -> list[bytes]:
+        """The code of each function library, for snapshots and rewrites."""
+        return list(self.engine.function_libraries)
+
+    def adopt_functions(self, libraries: list[bytes]) -> None:
+        """Take over the function libraries that a snapshot holds."""
+        self.engine.function_libraries = list(libraries)
+
+    # ---------------------------------------------------------------- process
+
+    def write_pidfile(self) -> None:
+        """Write the pid file, where one is asked for."""
+        path = self.config.pidfile
+        if not path and self.config.daemonize:
+            path = "/var/run/redis.pid"
+        if not path:
+            return
+        try:
+            with open(path, "w") as file:
+                file.write(f"{os.getpid()}\n")
+            self._pidfile = path
+        except OSError as error:
+            self.log.warning(f"Failed to write PID file {path}: {error.strerror}")
+
+    def remove_pidfile(self) -> None:
+        """Remove the pid file that we wrote."""
+        if self._pidfile:
+            self.log.notice("Removing the pid file.")
+            try:
+                os.unlink(self._pidfile)
+            except OSError:
+                pass
+            self._pidfile = ""
+
+    def apply_oom_score(self, child: bool = False) -> None:
+        """Tell the kernel how gladly to kill this process (oom-score-adj)."""
+        config = self.config
+        if config.oom_score_adj == "no":
+            return
+        master, replica, background = config.oom_score_adj_values
+        value = background if child else replica if self.engine.is_replica else master
+        if config.oom_score_adj in ("relative", "yes"):
+            value += self._oom_base
+        value = max(-1000, min(1000, value))
+        try:
+            with open("/proc/self/oom_score_adj", "w") as file:
+                file.write(str(value))
+        except OSError as error:
+            self.log.warning(f"Unable to write oom_score_adj: {error.strerror}")
+
+    def _fds_for_child_to_close(self) -> list[int]:
+        return self.listeners.fds() + self.clients.fds() + self.replication.link.fds()
+
+
+def _read_oom_score() -> int:
+    try:
+        with open("/proc/self/oom_score_adj") as file:
+            return int(file.read())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,202 @@
+"""What happens by the clock: ten times a second, and once a second.
+
+    each tick   active expiry, garbage in slices, AOF retry, shutdown, pauses
+    each second replication, save points, scheduled children, idle clients, memory figures,
+                the collector's young generations
+
+Every loop here is bounded by time, so that a tick costs clients a millisecond or two.
+
+Source: Redis 7.0 server.c (serverCron, databasesCron), expire.c (activeExpireCycle).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import time
+from typing import TYPE_CHECKING, Final
+
+import psutil
+
+from kvrepl.keyspace.database import DELETE, Database
+
+if TYPE_CHECKING:
+    from kvrepl.server.app import Server
+
+EXPIRE_BUDGET_NS: Final = 1_000_000
+"""Time for active expiry in a tick; four times that while it does not keep up."""
+EXPIRE_BATCH: Final = 64
+GARBAGE_KEYS: Final = 5_000
+"""Keys of dropped databases that are freed in a tick."""
+SAMPLES: Final = 16
+"""Length of the window of the instantaneous figures (server.h, STATS_METRIC_SAMPLES)."""
+
+
+class Rate:
+    """A figure per second, over the last few samples."""
+
+    __slots__ = ("_at_ns", "_last", "_samples")
+
+    def __init__(self) -> None:
+        self._samples: list[float] = []
+        self._last = 0
+        self._at_ns = time.monotonic_ns()
+
+    def sample(self, total: int) -> None:
+        """Note the running total."""
+        now_ns = time.monotonic_ns()
+        span_s = (now_ns - self._at_ns) / 1e9
+        if span_s > 0:
+            self._samples.append((total - self._last) / span_s)
+            del self._samples[:-SAMPLES]
+        self._last, self._at_ns = total, now_ns
+
+    @property
+    def per_second(self) -> float:
+        """The mean of the samples."""
+        return sum(self._samples) / len(self._samples) if self._samples else 0.0
+
+
+class Cron:
+    """The clockwork of a server.
+
+    Attributes:
+        used_bytes, peak_bytes: resident memory of the process, and its highest figure.
+        commands, net_in, net_out, repl_in, repl_out: rates for INFO stats.
+        active_expiry: whether keys are expired without being asked for (DEBUG
+            SET-ACTIVE-EXPIRE).
+        paused: DEBUG PAUSE-CRON.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._process = psutil.Process()
+        self._timer: asyncio.TimerHandle | None = None
+        self._ticks = 0
+        self._segment = 0
+        self._behind = False
+        self._next_second_ms = 0
+        self.used_bytes = self._process.memory_info().rss
+        self.peak_bytes = self.used_bytes
+        self.commands, self.net_in, self.net_out = Rate(), Rate(), Rate()
+        self.repl_in, self.repl_out = Rate(), Rate()
+        self.active_expiry = True
+        self.paused = False
+
+    def start(self) -> None:
+        """Begin to tick."""
+        self._timer = self._server.loop.call_later(0.1, self._tick)
+
+    def stop(self) -> None:
+        """Tick no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        server = self._server
+        hz = max(server.config.hz, 1)
+        self._timer = server.loop.call_later(1 / hz, self._tick)
+        if self.paused:
+            return
+        self._ticks += 1
+        server.refresh_time()
+        now_ms = server.engine.keyspace.now_ms
+        if self.active_expiry and server.saver.loading is None:
+            self._expire()
+        self._free_garbage()
+        server.unpause_due(now_ms)
+        server.engine.blocking.expire()
+        server.aof.before_replies()
+        server.shutdown.cron()
+        server.replication.tick()
+        if now_ms >= self._next_second_ms or now_ms < self._next_second_ms - 2_000:
+            self._next_second_ms = now_ms + 1_000
+            self._each_second(now_ms)
+        self._sample()
+        server.turn.wake()
+
+    def _each_second(self, now_ms: int) -> None:
+        server = self._server
+        self.used_bytes = self._process.memory_info().rss
+        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        server.clients.close_idle()
+        if server.saver.loading is None:
+            self._start_due_children(now_ms // 1000)
+        # Full collections would walk the whole dataset in one go; cycles are made by nothing
+        # that holds data, so the young generations are enough.
+        gc.collect(0 if self._ticks % 64 else 1)
+
+    def _start_due_children(self, now_s: int) -> None:
+        server = self._server
+        if server.children.active is None:
+            point = server.saver.due(now_s)
+            if point is not None:
+                server.log.notice(point.log_line())
+                server.saver.bgsave()
+        if server.children.active is None and server.saver.scheduled:
+            if server.saver.may_try(now_s):
+                server.saver.bgsave()
+        server.aof.cron()
+
+    def _sample(self) -> None:
+        server = self._server
+        stats = server.engine.stats
+        self.commands.sample(server.commands_processed())
+        self.net_in.sample(stats.net_in_bytes)
+        self.net_out.sample(stats.net_out_bytes)
+        self.repl_in.sample(stats.repl_in_bytes)
+        self.repl_out.sample(stats.repl_out_bytes)
+
+    # ---------------------------------------------------------------- expiry
+
+    def _expire(self) -> None:
+        """Remove keys whose time has come, on a master, as far as the time allows."""
+        engine = self._server.engine
+        keyspace = engine.keyspace
+        if keyspace.expiry_mode != DELETE:
+            return
+        budget_ns = EXPIRE_BUDGET_NS * (4 if self._behind else 1)
+        deadline_ns = time.monotonic_ns() + budget_ns
+        self._behind = False
+        engine.propagation.unwrapped()
+        for db in keyspace.databases:
+            if db.earliest_ms < keyspace.now_ms and not self._expire_in(db, deadline_ns):
+                self._behind = True
+                engine.stats.expired_cycle_timeouts += 1
+                break
+        engine.settle()
+        engine.propagation.flush()
+
+    def _expire_in(self, db: Database, deadline_ns: int) -> bool:
+        """Remove what is due in one database; False if the time did not suffice.
+
+        Starts where it left off, so that no segment waits for ever.
+        """
+        segments = db.mask + 1
+        now_ms = db.keyspace.now_ms
+        for step in range(segments):
+            segment = (self._segment + step) & db.mask
+            if db.due_ms[segment] >= now_ms:
+                continue
+            while db.expire_due(segment, EXPIRE_BATCH) == EXPIRE_BATCH:
+                if time.monotonic_ns() > deadline_ns:
+                    break
+            if time.monotonic_ns() > deadline_ns:
+                self._segment = segment
+                return False
+        db.earliest_ms = min(db.due_ms)
+        return True
+
+    def _free_garbage(self) -> None:
+        """Free some of the segments that FLUSHALL ASYNC left behind."""
+        garbage = self._server.engine.keyspace.garbage
+        room = GARBAGE_KEYS
+        while garbage and room > 0:
+            segment = garbage[-1]
+            if len(segment) <= room:
+                room -= len(segment)
+                garbage.pop()
+                continue
+            for _ in range(room):
+                segment.popitem()
+            room = 0

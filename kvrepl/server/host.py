@@ -1,0 +1,170 @@
+"""What commands ask of the server around the engine: kvrepl.engine.host.Host, for real."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from kvrepl.errors import CommandError, KvreplError
+from kvrepl.resp.values import OK, Reply
+from kvrepl.server import info
+from kvrepl.server.children import RDB
+from kvrepl.server.debug import run as debug
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.server.app import Server
+
+
+class ServerHost:
+    """The server, as its commands see it."""
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+
+    def info(self, sections: Sequence[bytes]) -> bytes:
+        """The text of INFO."""
+        return info.render(self._server, sections)
+
+    def save(self) -> Reply:
+        """SAVE."""
+        return self._server.saver.save()
+
+    def bgsave(self, *, schedule: bool) -> Reply:
+        """BGSAVE [SCHEDULE]."""
+        return self._server.saver.bgsave_command(schedule=schedule)
+
+    def bgrewriteaof(self) -> Reply:
+        """BGREWRITEAOF."""
+        return self._server.aof.bgrewriteaof_command()
+
+    def lastsave(self) -> int:
+        """LASTSAVE."""
+        return self._server.saver.last_save_s
+
+    def shutdown(self, client: Client, *, save: bool | None, now: bool, force: bool) -> Reply:
+        """SHUTDOWN."""
+        return self._server.shutdown.command(client, save=save, now=now, force=force)
+
+    def shutdown_abort(self) -> Reply:
+        """SHUTDOWN ABORT."""
+        return self._server.shutdown.abort()
+
+    def replicaof(self, client: Client, host: bytes | None, port: int) -> Reply:
+        """REPLICAOF."""
+        return self._server.replication.replicaof(client, host, port)
+
+    def failover(self, client: Client, argv: list[bytes]) -> Reply:
+        """FAILOVER."""
+        return self._server.replication.failover(argv)
+
+    def psync(self, client: Client, argv: list[bytes]) -> Reply:
+        """PSYNC and SYNC."""
+        return self._server.replication.psync(client, argv)
+
+    def replconf(self, client: Client, argv: list[bytes]) -> Reply:
+        """REPLCONF."""
+        return self._server.replication.replconf(client, argv)
+
+    def wait(self, client: Client, replicas: int, timeout_ms: int) -> Reply:
+        """WAIT."""
+        return self._server.replication.wait(client, replicas, timeout_ms)
+
+    def role(self) -> Reply:
+        """ROLE."""
+        return self._server.replication.role()
+
+    def pause(self, *, all_commands: bool, until_ms: int) -> None:
+        """CLIENT PAUSE."""
+        self._server.pause("client", all_commands=all_commands, until_ms=until_ms)
+
+    def unpause(self) -> None:
+        """CLIENT UNPAUSE."""
+        self._server.unpause("client")
+
+    def config_rewrite(self) -> Reply:
+        """CONFIG REWRITE: a whole new file takes the place of the old one."""
+        config = self._server.config
+        path = config.config_file
+        if not path:
+            raise CommandError(b"ERR The server is running without a config file")
+        temp = f"{path}-{os.getpid()}.tmp"
+        try:
+            try:
+                with open(path, encoding="utf-8", errors="surrogateescape") as file:
+                    old = file.read()
+            except FileNotFoundError:
+                old = ""
+            with open(temp, "w", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(config.rewrite(old))
+                file.flush()
+                os.fsync(file.fileno())
+            os.rename(temp, path)
+        except (OSError, KvreplError) as error:
+            try:
+                os.unlink(temp)
+            except OSError:
+                pass
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            self._server.log.warning(f"CONFIG REWRITE failed: {reason}")
+            raise CommandError(b"ERR Rewriting config file: " + str(reason).encode()) from error
+        self._server.log.warning("CONFIG REWRITE executed with success.")
+        return OK
+
+    def reset_stats(self) -> None:
+        """CONFIG RESETSTAT, beyond what the engine itself counts."""
+        server = self._server
+        server.children.fork_us = 0
+        server.aof.log.writer.delayed_fsync = 0
+        counters = server.replication.machine.master.counters
+        counters.full = counters.partial_ok = counters.partial_err = 0
+        server.cron.peak_bytes = server.cron.used_bytes
+
+    def flushed_all(self) -> None:
+        """FLUSHALL: a save in the background is void, and a fresh one is due."""
+        server = self._server
+        active = server.children.active
+        if active is not None and active.kind == RDB:
+            server.children.kill()
+        if server.config.save and server.saver.loading is None:
+            try:
+                # Nothing is left to be lost, and the file must not bring the old keys back.
+                dirty = server.engine.keyspace.dirty
+                server.saver.save()
+                server.engine.keyspace.dirty = dirty
+            except CommandError:
+                pass  # said in the log; -MISCONF follows from the next BGSAVE
+
+    def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
+        """DEBUG subcommands that touch files, time or the process."""
+        return debug(self._server, client, argv)
+
+    def kill_replica(self, client: Client) -> None:
+        """CLIENT KILL of a replica's connection."""
+        client.port.abort()
+
+    def monitoring(self) -> object:
+        """The slow log and the latency monitor (kvrepl.server.monitoring)."""
+        return self._server.monitoring
+
+    def memory(self) -> tuple[int, int]:
+        """Resident bytes of the process, now and at most."""
+        return self._server.cron.used_bytes, self._server.cron.peak_bytes
+
+    def output_bytes(self, client: Client) -> int:
+        """Replies that a client has not taken yet."""
+        connection = self._server.clients.connections.get(client)
+        return connection.output_bytes() if connection is not None else 0
+
+    def query_bytes(self, client: Client) -> int:
+        """Bytes of a client's incomplete request."""
+        connection = self._server.clients.connections.get(client)
+        return connection.parser.pending_bytes if connection is not None else 0
+
+    def fd(self, client: Client) -> int:
+        """A client's descriptor, -1 where it has none."""
+        connection = self._server.clients.connections.get(client)
+        if connection is None or connection.transport is None:
+            return -1
+        return int(connection.transport.get_extra_info("socket").fileno())

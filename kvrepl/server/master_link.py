@@ -1,0 +1,382 @@
+"""The link to our master: the connection, the snapshot it sends, and the stream it sends then.
+
+    connect -> (handshake by the machine) -> begin_transfer, chunk..., load_snapshot -> up, apply...
+
+A snapshot is taken in one of three ways (repl-diskless-load):
+
+    FROM_FILE   into temp-<time>.<pid>.rdb, then renamed to dbfilename and loaded
+    IN_PLACE    straight into the keyspace, which was empty
+    SWAP        into a keyspace beside the old one, which serves until the new one is whole
+
+Source: Redis 7.0 replication.c (connectWithMaster, readSyncBulkPayload).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from kvrepl.errors import CommandError, ProtocolError, StorageError
+from kvrepl.keyspace.keyspace import Keyspace
+from kvrepl.persistence.disk import File, discard, write_all
+from kvrepl.persistence.snapshot import Loaded, SnapshotLoader
+from kvrepl.replication.actions import Load
+from kvrepl.replication.apply import StreamApplyState
+from kvrepl.resp import StreamParser
+from kvrepl.server import children
+from kvrepl.server.saver import LoadProgress
+from rdb import RdbError
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.server.app import Server
+    from kvrepl.server.replication import ReplicationShell
+
+SYNC_EVERY_BYTES: Final = 8 << 20
+"""A snapshot on its way to disk is made durable piece by piece (REPL_MAX_WRITTEN_BEFORE_FSYNC)."""
+
+
+class MasterProtocol(asyncio.Protocol):
+    """The connection; bytes of one that was closed are not reported any more."""
+
+    def __init__(self, link: MasterLink) -> None:
+        self._link: MasterLink | None = link
+        self.transport: Any = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The connection stands."""
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        """Bytes came."""
+        if self._link is not None:
+            self._link.received(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The connection is gone."""
+        if self._link is not None:
+            self._link.lost(str(exc) if exc else "Connection closed by the master")
+
+    def detach(self) -> None:
+        """Report nothing any more, and close."""
+        self._link = None
+        if self.transport is not None:
+            self.transport.abort()
+
+
+class MasterLink:
+    """The link to our master, or the absence of one."""
+
+    def __init__(self, server: Server, shell: ReplicationShell) -> None:
+        self._server = server
+        self._shell = shell
+        self._connecting: asyncio.Task[None] | None = None
+        self._protocol: MasterProtocol | None = None
+        self._load = Load.FROM_FILE
+        self._file: File | None = None
+        self._temp = ""
+        self._received = 0
+        self._unsynced = 0
+        self._loader: SnapshotLoader | None = None
+        self._beside: Keyspace | None = None
+        self._progress: LoadProgress | None = None
+        self._load_failed = ""
+        self.client: Client | None = None
+        self._parser: StreamParser | None = None
+        self._applied = StreamApplyState()
+        self._offset = 0
+
+    def fds(self) -> list[int]:
+        """Descriptors that a child must not hold."""
+        if self._protocol is None or self._protocol.transport is None:
+            return []
+        return [self._protocol.transport.get_extra_info("socket").fileno()]
+
+    # --------------------------------------------------------------- connection
+
+    def connect(self, host: str, port: int) -> None:
+        """Open a connection to the master; its outcome is reported to the machine."""
+        self._connecting = asyncio.ensure_future(self._connect(host, port))
+
+    async def _connect(self, host: str, port: int) -> None:
+        protocol = MasterProtocol(self)
+        source = self._server.config.bind_source_addr
+        replica = self._shell.machine.replica
+        try:
+            await self._server.loop.create_connection(
+                lambda: protocol, host, port, local_addr=(source, 0) if source else None
+            )
+        except OSError as error:
+            self._connecting = None
+            text = error.strerror or str(error)
+            self._shell.carry_out(replica.connect_failed(text, self._now_ms()))
+            return
+        self._connecting = None
+        self._protocol = protocol
+        self._shell.carry_out(replica.connected_to_master(self._now_ms()))
+
+    def send(self, data: bytes) -> None:
+        """Write to the master; nothing if the connection is gone."""
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._server.engine.stats.repl_out_bytes += len(data)
+            self._protocol.transport.write(data)
+
+    def close(self) -> None:
+        """Close the connection, or stop opening one."""
+        if self._connecting is not None:
+            self._connecting.cancel()
+            self._connecting = None
+        protocol, self._protocol = self._protocol, None
+        if protocol is not None:
+            protocol.detach()
+
+    def received(self, data: bytes) -> None:
+        """Bytes came from the master."""
+        self._server.engine.stats.repl_in_bytes += len(data)
+        self._server.refresh_time()
+        self._shell.carry_out(self._shell.machine.replica.receive(data, self._now_ms()))
+
+    def lost(self, reason: str) -> None:
+        """The connection ended, not by us."""
+        self._protocol = None
+        self._shell.carry_out(self._shell.machine.replica.link_lost(reason, self._now_ms()))
+
+    # ----------------------------------------------------------------- snapshot
+
+    def begin_transfer(self, size: int, load: Load, is_async: bool) -> None:
+        """A snapshot begins to arrive."""
+        server = self._server
+        self._load = load
+        self._load_failed = ""
+        self._received = self._unsynced = 0
+        if load is Load.FROM_FILE:
+            self._temp = f"temp-{int(time.time())}.{os.getpid()}.rdb"
+            try:
+                self._file = server.disk.create(self._temp)
+            except StorageError as error:
+                self._load_failed = str(error)
+                server.log.warning(
+                    f"Opening the temp file needed for MASTER <-> REPLICA synchronization: {error}"
+                )
+            return
+        self._stop_persistence()
+        if load is Load.SWAP:
+            self._beside = Keyspace(server.config.databases, server.engine.keyspace.limits)
+        else:
+            self._flush()
+        keyspace = self._beside if self._beside is not None else server.engine.keyspace
+        self._loader = SnapshotLoader(
+            keyspace, verify_checksum=server.config.rdbchecksum, log=server.log.notice
+        )
+        self._progress = server.loading(max(size, 0), is_async=is_async)
+        self._progress.__enter__()
+        server.log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
+
+    def chunk(self, data: bytes) -> None:
+        """The next bytes of the snapshot."""
+        self._received += len(data)
+        if self._load_failed:
+            return
+        try:
+            if self._loader is not None:
+                self._loader.feed(data)
+                assert self._progress is not None
+                self._progress.loaded_bytes = self._received
+            elif self._file is not None:
+                write_all(self._file, data)
+                self._unsynced += len(data)
+                if self._unsynced >= SYNC_EVERY_BYTES:
+                    self._file.fdatasync()
+                    self._unsynced = 0
+        except (RdbError, StorageError) as error:
+            self._load_failed = str(error)
+            self._server.log.warning(
+                f"Internal error in RDB reading offset {self._received}: {error}"
+                if isinstance(error, RdbError)
+                else f"Write error or short write writing to the DB dump file needed for MASTER"
+                f" <-> REPLICA synchronization: {error}"
+            )
+
+    def load_snapshot(self) -> None:
+        """The snapshot has arrived whole: load it."""
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.pause_reading()
+        if self._load is Load.FROM_FILE:
+            self._server.keep(asyncio.ensure_future(self._load_file()))
+        else:
+            self._finish_in_memory()
+
+    async def _load_file(self) -> None:
+        server = self._server
+        loaded: Loaded | None = None
+        try:
+            if self._load_failed or self._file is None:
+                raise StorageError(self._load_failed, OSError(0, "the snapshot is incomplete"))
+            self._stop_persistence()
+            self._file.fsync()
+            self._file.close()
+            self._file = None
+            server.disk.rename(self._temp, server.config.dbfilename)
+            server.disk.fsync_dir("")
+            self._flush()
+            server.log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
+            loaded = await server.saver.load(
+                server.config.dbfilename, self._received, server.engine.keyspace,
+                drop_expired=False,
+            )  # fmt: skip
+            config = server.config
+            if config.rdb_del_sync_files and not config.save and not config.appendonly:
+                discard(server.disk, config.dbfilename)
+        except (StorageError, RdbError) as error:
+            server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
+            self._drop_file()
+            self._flush()
+        if server.exit_status is None:
+            self._loaded(loaded)
+
+    def _finish_in_memory(self) -> None:
+        server = self._server
+        loaded: Loaded | None = None
+        assert self._loader is not None
+        try:
+            if self._load_failed:
+                raise RdbError(self._load_failed)
+            loaded = self._loader.close()
+        except RdbError as error:
+            server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
+        self._end_loading()
+        if loaded is not None and self._beside is not None:
+            self._swap_in(self._beside)
+        elif loaded is None and self._beside is None:
+            self._flush()
+        self._beside = None
+        self._loaded(loaded)
+
+    def _loaded(self, loaded: Loaded | None) -> None:
+        """Report to the machine, and go on reading."""
+        server = self._server
+        if loaded is not None:
+            server.saver.last_loaded = loaded
+            server.adopt_functions(loaded.functions)
+        stream_db = int(loaded.aux.get(b"repl-stream-db", b"0")) if loaded is not None else 0
+        self._shell.carry_out(
+            self._shell.machine.replica.load_finished(
+                ok=loaded is not None, stream_db=max(stream_db, 0), now_ms=self._now_ms()
+            )
+        )
+        if self._protocol is not None and self._protocol.transport is not None:
+            self._protocol.transport.resume_reading()
+        if loaded is not None and server.config.appendonly:
+            server.aof.turn_on()
+
+    def _swap_in(self, beside: Keyspace) -> None:
+        keyspace = self._server.engine.keyspace
+        for db, fresh in zip(keyspace.databases, beside.databases, strict=True):
+            for key in db.watched:
+                keyspace.sink.touched(db, key)
+            db.swap(fresh)
+            keyspace.garbage.extend(fresh.clear())
+
+    def abort_transfer(self) -> None:
+        """The snapshot will not be completed."""
+        self._server.log.warning(
+            f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
+        )
+        self._drop_file()
+        if self._loader is not None:
+            self._end_loading()
+            if self._beside is None:
+                self._flush()
+            self._beside = None
+
+    def _end_loading(self) -> None:
+        self._loader = None
+        if self._progress is not None:
+            self._progress.__exit__()
+            self._progress = None
+
+    def _drop_file(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+        if self._temp:
+            discard(self._server.disk, self._temp)
+            self._temp = ""
+
+    def _stop_persistence(self) -> None:
+        """Before the dataset is replaced: what the AOF and a child write would mix two of them."""
+        server = self._server
+        server.aof.turn_off()
+        active = server.children.active
+        if active is not None and active.kind == children.RDB:
+            server.log.notice(
+                f"Replica is about to load the RDB file received from the master, but there is a"
+                f" pending RDB child running. Killing process {active.pid} and removing its temp"
+                f" file to avoid any race"
+            )
+            server.children.kill()
+
+    def _flush(self) -> None:
+        server = self._server
+        server.log.notice("MASTER <-> REPLICA sync: Flushing old data")
+        server.engine.flush_for_load(lazily=server.config.replica_lazy_flush)
+
+    # ------------------------------------------------------------------- stream
+
+    def up(self, db: int) -> None:
+        """The stream begins, in database `db`."""
+        engine = self._server.engine
+        self.client = engine.internal_client()
+        self.client.db = engine.keyspace.databases[db]
+        self._parser = StreamParser(0, strict=True)
+        self._applied = StreamApplyState()
+        self._offset = 0
+
+    def apply(self, data: bytes) -> None:
+        """Run the commands that these bytes complete, and report what was applied."""
+        parser, client = self._parser, self.client
+        if parser is None or client is None:
+            return
+        engine = self._server.engine
+        replica = self._shell.machine.replica
+        for argv, end in parser.feed(data):
+            size = end - self._offset
+            self._offset = end
+            reply = engine.apply(client, argv)
+            if type(reply) is CommandError:
+                self._failed(argv, reply)
+            count = self._applied.ran(size, in_multi=client.queued is not None)
+            if count:
+                # Told command by command: REPLCONF GETACK answers with what came before it.
+                replica.applied(count, client.db.index)
+            if self._parser is not parser:
+                return  # the command ended the link (a role change)
+        if parser.offset > self._offset and not self._applied.uncounted and client.queued is None:
+            # Empty lines count as well, though they are no command.
+            replica.applied(parser.offset - self._offset, client.db.index)
+            self._offset = parser.offset
+        if parser.error is not None:
+            error: ProtocolError = parser.error
+            self._shell.carry_out(replica.protocol_error(error.text, self._now_ms()))
+
+    def _failed(self, argv: list[bytes], error: CommandError) -> None:
+        server = self._server
+        server.engine.stats.unexpected_error_replies += 1
+        server.log.warning(
+            f"== CRITICAL == This replica is sending an error to its master: '{error}' after"
+            f" processing the command '{argv[0].decode(errors='backslashreplace').lower()}'"
+        )
+
+    def down(self) -> None:
+        """No more stream: forget what was not applied."""
+        if self.client is not None:
+            self._server.engine.unwatch(self.client)
+        self.client = None
+        self._parser = None
+
+    def _now_ms(self) -> int:
+        return self._server.clock.monotonic_ns() // 1_000_000
+
+

@@ -1,0 +1,450 @@
+"""Replication of a running server: feeds the machines, carries out their actions.
+
+    clients  --REPLCONF, PSYNC-->  Replication  --actions-->  Feeds        links to our replicas
+    propagation  --feed------->    (pure room)  --actions-->  MasterLink   link to our master
+    children, clock ---------->
+
+All decisions are made in `kvrepl.replication`; this is the shell that opens connections, forks,
+moves bytes, and raises the gates that follow from the state. The contract of the actions stands in
+`kvrepl.replication.actions`.
+
+Source: Redis 7.0 replication.c.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any, Final
+
+from kvrepl.engine import gates
+from kvrepl.engine.blocking import REPLICAS
+from kvrepl.errors import CommandError
+from kvrepl.persistence.snapshot import Loaded, SnapshotInfo
+from kvrepl.replication import actions as do
+from kvrepl.replication.actions import Action, Role, SaveInfo, Target
+from kvrepl.replication.master import Child
+from kvrepl.replication.quorum import Waiter, WaitQueue, count_acknowledged
+from kvrepl.replication.report import info_fields, role_reply
+from kvrepl.replication.roles import Replication
+from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+from kvrepl.server.feeds import Feeds
+from kvrepl.server.master_link import MasterLink
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+    from kvrepl.server.app import Server
+
+OUR_MASTER: Final = -1
+"""The link id under which our master's own REPLCONF (GETACK) is reported."""
+FAILOVER_PAUSE: Final = "failover"
+
+UNBLOCKED: Final = CommandError(
+    b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
+)
+NO_WAIT_ON_REPLICA: Final = CommandError(
+    b"ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a"
+    b" replica is configured to be writable (which is not the default) writes to replicas are just"
+    b" local and are not propagated."
+)
+
+
+def new_replid() -> bytes:
+    """A fresh replication id: 40 lower-case hex characters."""
+    return os.urandom(20).hex().encode()
+
+
+class ReplicationShell:
+    """Both ends of replication of one server.
+
+    Attributes:
+        machine: the decisions (kvrepl.replication.roles).
+        feeds: links to our replicas; link: the link to our master.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self._settings = ReplicationSettings()
+        keyspace = server.engine.keyspace
+        self._copy_settings()
+        self.machine = Replication(
+            self._settings, new_replid, lambda: not len(keyspace), self._now_ms()
+        )
+        self.feeds = Feeds(server, self)
+        self.link = MasterLink(server, self)
+        self._waiting = WaitQueue()
+        self._streaming_to: object = None
+
+    # ---------------------------------------------------------------- settings
+
+    def apply_settings(self) -> None:
+        """Take the settings from the configuration."""
+        self._copy_settings()
+        self.machine.stream.resize_backlog(self._settings.repl_backlog_size)
+        self.machine.master.count_good_replicas(self._now_ms())
+        self.update_gates()
+
+    def _copy_settings(self) -> None:
+        config, settings = self._server.config, self._settings
+        for name in (
+            "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
+            "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
+            "repl_diskless_load", "min_replicas_to_write", "min_replicas_max_lag",
+            "replica_announced", "replica_priority", "replica_read_only", "masterauth",
+        ):  # fmt: skip
+            setattr(settings, name, getattr(config, name))
+        settings.masteruser = config.masteruser.encode()
+        settings.replica_announce_ip = config.replica_announce_ip.encode()
+        settings.announced_port = config.replica_announce_port or config.port
+        settings.save_points = bool(config.save)
+
+    # -------------------------------------------------------- start and restart
+
+    def restored(self, loaded: Loaded) -> None:
+        """A dataset was loaded at start: go on with the history that its file names."""
+        saved = _saved_info(loaded)
+        if self._server.config.replicaof is not None:
+            if saved is not None:
+                self.machine.restore_as_replica(saved)
+            return
+        self.machine.restore_as_master(saved, self._now_ms())
+        self.update_gates()
+        engine = self._server.engine
+        for db, key in loaded.expired_keys:
+            engine.propagation.also(db, [b"DEL", key])
+            engine.propagation.flush()
+
+    def start(self) -> None:
+        """Begin to follow the master that the configuration names, if any."""
+        master = self._server.config.replicaof
+        if master is not None:
+            host, port = master
+            self.carry_out(self.machine.continue_as_replica(host, port, self._now_ms()))
+        self.update_gates()
+
+    def save_info(self) -> SaveInfo | None:
+        """What an RDB file made now has to say of replication."""
+        return self.machine.save_info()
+
+    # ---------------------------------------------------------------- each turn
+
+    def before_replies(self) -> None:
+        """The step of the turn that hands the stream to the replicas."""
+        machine = self.machine
+        master = machine.master
+        if master.wants_acks and not self._server.is_paused:
+            master.flush_requests()
+        if len(self._waiting):
+            self._answer_waiting()
+        self.feeds.pump()
+
+    def tick(self) -> None:
+        """Do what is due by the clock."""
+        now_ms = self._now_ms()
+        if now_ms >= self.machine.next_deadline_ms():
+            self.carry_out(self.machine.tick(now_ms))
+        self.feeds.check_limits()
+
+    # ------------------------------------------------------------------ commands
+
+    def replconf(self, client: Client, argv: list[bytes]) -> Reply:
+        """REPLCONF of a replica, or GETACK of our master."""
+        link = OUR_MASTER if client.is_master else client.id
+        reply, actions = self.machine.on_replconf(
+            link, argv, self._now_ms(), ip=_host_of(client)
+        )
+        self.carry_out(actions)
+        if len(self._waiting) or self._server.shutdown.deadline_ms is not None:
+            self._server.turn.wake()
+        return reply
+
+    def psync(self, client: Client, argv: list[bytes]) -> Reply:
+        """PSYNC or SYNC: from now on the connection is a replica's."""
+        if client.is_replica:
+            return NO_REPLY
+        now_ms = self._now_ms()
+        actions = self.machine.on_psync(
+            client.id, argv, now_ms, ip=_host_of(client), pending_output=bool(client.out)
+        )
+        client.is_replica = True
+        client.raise_gate(gates.REPLICA)
+        self.feeds.add(client)
+        self.carry_out(actions)
+        return NO_REPLY
+
+    def replicaof(self, client: Client, host: bytes | None, port: int) -> Reply:
+        """REPLICAOF host port, REPLICAOF NO ONE."""
+        by = _described(client)
+        if host is None:
+            reply, actions = self.machine.replicaof_no_one(self._now_ms(), by=by)
+        else:
+            reply, actions = self.machine.replicaof(
+                host.decode("utf-8", "surrogateescape"),
+                port,
+                self._now_ms(),
+                by=by,
+                from_replica=client.is_replica,
+            )
+        self.carry_out(actions)
+        return reply
+
+    def failover(self, argv: list[bytes]) -> Reply:
+        """FAILOVER."""
+        reply, actions = self.machine.on_failover(argv, self._now_ms())
+        self.carry_out(actions)
+        return reply
+
+    def wait(self, client: Client, wanted: int, timeout_ms: int) -> Reply:
+        """WAIT: answered when enough replicas have what was written so far."""
+        machine = self.machine
+        if not machine.is_master:
+            raise NO_WAIT_ON_REPLICA
+        offset = machine.history.offset
+        count = count_acknowledged(machine.master.replicas, offset)
+        engine = self._server.engine
+        if count >= wanted or not engine.may_block(client):
+            return count
+        self._waiting.add(Waiter(client.id, offset, wanted, None))
+        engine.blocking.block(
+            client,
+            timeout_ms=timeout_ms,
+            kind=REPLICAS,
+            on_timeout=lambda: self._timed_out(client, offset),
+        )
+        machine.master.request_acks()
+        return BLOCKED
+
+    def _timed_out(self, client: Client, offset: int) -> int:
+        self._waiting.remove(client.id)
+        return count_acknowledged(self.machine.master.replicas, offset)
+
+    def _answer_waiting(self) -> None:
+        engine = self._server.engine
+        for answer in self._waiting.answers(self.machine.master.replicas, self._now_ms()):
+            client = engine.clients.get(answer.client)
+            if client is not None and client.wait is not None:
+                engine.blocking.release(client, answer.acknowledged)
+
+    def forget_client(self, client: Client) -> None:
+        """A connection is gone: whatever it was to us."""
+        self._waiting.remove(client.id)
+        self.feeds.remove(client)
+        self.carry_out(self.machine.master.on_closed(client.id, self._now_ms()))
+
+    def keepalive(self, client: Client) -> None:
+        """A replica sent an empty line: it is loading, and lives."""
+        self.machine.master.on_keepalive(client.id, self._now_ms())
+
+    def role(self) -> Reply:
+        """ROLE."""
+        return role_reply(self.machine)
+
+    def info(self) -> list[tuple[str, str | int]]:
+        """The fields of INFO replication."""
+        return info_fields(self.machine, self._now_ms())
+
+    # ------------------------------------------------------------------ shutdown
+
+    def replicas_in_step(self) -> bool:
+        """Whether every replica has acknowledged the whole stream."""
+        machine = self.machine
+        if not machine.is_master:
+            return True
+        return all(
+            replica.ack_offset == machine.history.offset
+            for replica in machine.master.replicas
+            if not replica.rdb_only
+        )
+
+    def request_acks(self) -> None:
+        """Ask the replicas for their offsets now, even though writes are paused."""
+        self.machine.master.request_acks()
+        self.machine.master.flush_requests()
+        self._server.turn.wake()
+
+    def report_lag(self) -> None:
+        """Tell the log which replicas lack something as we leave."""
+        machine = self.machine
+        replicas = machine.master.replicas
+        if not replicas or not machine.is_master:
+            return
+        log = self._server.log
+        behind = 0
+        for replica in replicas:
+            lag = machine.history.offset - replica.ack_offset
+            if lag:
+                behind += 1
+                log.notice(
+                    f"Lagging replica {replica.name} reported offset {lag} behind master,"
+                    f" lag={replica.lag_seconds(self._now_ms())}, state={replica.state.shown}."
+                )
+        log.notice(f"{len(replicas) - behind} of {len(replicas)} replicas are in sync when"
+                   f" shutting down.")
+
+    # ------------------------------------------------------------------ children
+
+    def rdb_child_started(self) -> None:
+        """A BGSAVE was started by somebody else."""
+        self.machine.master.child_started(Child.DISK)
+
+    def rdb_child_ended(self, ok: bool) -> None:
+        """A child that wrote an RDB file has ended."""
+        self.carry_out(self.machine.master.bgsave_done(ok=ok, now_ms=self._now_ms()))
+
+    def other_child_started(self) -> None:
+        """An AOF rewrite was started."""
+        self.machine.master.child_started(Child.OTHER)
+
+    def other_child_ended(self) -> None:
+        """An AOF rewrite has ended."""
+        self.carry_out(self.machine.master.child_exited(self._now_ms()))
+
+    def _start_bgsave(self, action: do.StartBgsave) -> None:
+        server = self._server
+        saved = action.save_info
+        info = SnapshotInfo(
+            server.clock.now_ms() // 1000,
+            server.cron.used_bytes,
+            False,
+            saved.stream_db,
+            saved.replid,
+            saved.offset,
+        )
+        server.log.notice(f"Starting BGSAVE for SYNC with target: {action.target.value}")
+        master = self.machine.master
+        if action.target is Target.DISK:
+            started = server.saver.bgsave(info, for_replicas=True)
+        else:
+            started = self.feeds.start_diskless(info, action)
+        if started:
+            self.carry_out(master.bgsave_started(self._now_ms()))
+            if action.target is Target.SOCKETS:
+                self.feeds.diskless_started()
+        else:
+            self.carry_out(master.bgsave_not_started(self._now_ms()))
+
+    # ------------------------------------------------------------------ actions
+
+    def carry_out(self, actions: Iterable[Action]) -> None:
+        """Do what the machines ask for, in order."""
+        for action in actions:
+            self._do(action)
+        self.update_gates()
+        self._server.turn.wake()
+
+    def _do(self, action: Action) -> None:
+        server, feeds, link = self._server, self.feeds, self.link
+        match action:
+            case do.Log(level, text):
+                getattr(server.log, level.value)(text)
+            case do.SendToReplica(to, data):
+                feeds.send(to, data)
+            case do.StartStream(to, cursor):
+                feeds.stream(to, cursor)
+            case do.StartTransfer(to):
+                feeds.transfer(to)
+            case do.CloseReplica(to, flush):
+                feeds.close(to, flush=flush)
+            case do.StartBgsave():
+                self._start_bgsave(action)
+            case do.KillChild():
+                server.children.kill()
+            case do.ReapChildren():
+                server.children.poll()
+            case do.Connect(host, port):
+                link.connect(host, port)
+            case do.Send(data):
+                link.send(data)
+            case do.Close():
+                link.close()
+            case do.BeginTransfer(size, load, is_async):
+                link.begin_transfer(size, load, is_async)
+            case do.Chunk(data):
+                link.chunk(data)
+            case do.LoadSnapshot():
+                link.load_snapshot()
+            case do.AbortTransfer():
+                link.abort_transfer()
+            case do.LinkUp(db):
+                link.up(db)
+            case do.ApplyStream(data):
+                link.apply(data)
+            case do.LinkDown():
+                link.down()
+            case do.RoleChanged(role):
+                self._role_changed(role)
+            case do.PauseWrites():
+                server.pause(FAILOVER_PAUSE, all_commands=False, until_ms=1 << 62)
+            case do.ResumeWrites():
+                server.unpause(FAILOVER_PAUSE)
+            case _:
+                raise AssertionError(f"unknown action {action!r}")
+
+    def _role_changed(self, role: Role) -> None:
+        server = self._server
+        engine = server.engine
+        engine.is_replica = role is Role.REPLICA
+        server.log.role = "S" if engine.is_replica else "M"
+        if engine.is_replica:
+            engine.blocking.fail_all(UNBLOCKED)
+            server.config.replicaof = (self.machine.replica.host, self.machine.replica.port)
+        else:
+            server.config.replicaof = None
+            if server.config.appendonly and not server.aof.is_on:
+                server.aof.turn_on()
+        server.apply_oom_score()
+
+    def update_gates(self) -> None:
+        """Raise and lower the gates that follow from the state of replication."""
+        server, machine = self._server, self.machine
+        engine, config = server.engine, server.config
+        replica = machine.replica
+        engine.is_replica = not machine.is_master
+        if engine.is_replica and (replica.host, replica.port) != config.replicaof:
+            config.replicaof = (replica.host, replica.port)
+        engine.set_gate(gates.READONLY, engine.is_replica and config.replica_read_only)
+        engine.set_gate(
+            gates.STALE,
+            engine.is_replica and not replica.connected and not config.replica_serve_stale_data,
+        )
+        engine.set_gate(
+            gates.FEW_REPLICAS, machine.is_master and machine.master.too_few_replicas
+        )
+        keyspace = engine.keyspace
+        keyspace.writable_replica = engine.is_replica and not config.replica_read_only
+        if server.saver.loading is None or server.saver.loading.is_async:
+            keyspace.expiry_mode = engine.expiry_mode()
+        stream = machine.stream
+        streaming = stream if machine.is_master and stream.backlog is not None else None
+        if streaming is not self._streaming_to:
+            self._streaming_to = streaming
+            server.connect_streams()
+
+    def stream(self) -> Any:
+        """Where propagated commands go for our replicas, None for nowhere."""
+        return self._streaming_to
+
+    def _now_ms(self) -> int:
+        return self._server.clock.monotonic_ns() // 1_000_000
+
+
+def _saved_info(loaded: Loaded) -> SaveInfo | None:
+    aux = loaded.aux
+    try:
+        db = int(aux[b"repl-stream-db"])
+        replid = aux[b"repl-id"]
+        offset = int(aux[b"repl-offset"])
+    except (KeyError, ValueError):
+        return None
+    return SaveInfo(db, replid, offset) if db >= 0 and len(replid) == 40 else None
+
+
+def _host_of(client: Client) -> bytes:
+    return client.addr.rpartition(b":")[0].strip(b"[]")
+
+
+def _described(client: Client) -> str:
+    return f"id={client.id} addr={client.addr.decode()} name={client.name.decode()}"
+
+

@@ -1,0 +1,361 @@
+"""RDB files of a running server: SAVE, BGSAVE, save points, and loading one.
+
+    save()      this process writes temp-<pid>.rdb, then renames it
+    bgsave()    a forked child does the same; `done` takes its outcome
+    load()      reads a file in pieces, in between clients are answered -LOADING
+
+Nothing but a complete, fsynced file is ever given the name `dbfilename`; what fails leaves the last
+good file alone and is said in the log, in INFO, and by -MISCONF.
+
+Source: Redis 7.0 rdb.c (rdbSave, rdbSaveBackground, backgroundSaveDoneHandler), server.c.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from kvrepl.engine import gates
+from kvrepl.errors import CommandError, StorageError
+from kvrepl.keyspace.database import IGNORE
+from kvrepl.persistence import savepoints
+from kvrepl.persistence.disk import discard, write_durably
+from kvrepl.persistence.savepoints import SavePoint
+from kvrepl.persistence.snapshot import Loaded, SnapshotInfo, SnapshotLoader, snapshot_chunks
+from kvrepl.resp.values import OK, Reply, Status
+from kvrepl.server import children
+from rdb import RdbError
+
+if TYPE_CHECKING:
+    from kvrepl.keyspace.keyspace import Keyspace
+    from kvrepl.server.app import Server
+    from kvrepl.server.children import Child, Reporter
+
+MISCONF: Final = (
+    b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to"
+    b" disk. Commands that may modify the data set are disabled, because this instance is"
+    b" configured to report errors during writes if RDB snapshotting fails"
+    b" (stop-writes-on-bgsave-error option). Please check the Redis logs for details about the"
+    b" RDB error."
+)
+LOAD_CHUNK_BYTES: Final = 1 << 20
+
+
+class LoadError(Exception):
+    """The dataset cannot be loaded; the server must not start with less than it had."""
+
+
+class Saver:
+    """RDB files of one server.
+
+    Attributes:
+        last_save_s: Unix time of the last good save (LASTSAVE).
+        last_try_s: Unix time at which the last BGSAVE was started.
+        last_ok: how the last one ended (rdb_last_bgsave_status).
+        last_duration_s: how long it took, -1 before the first.
+        saves: good saves to disk.
+        scheduled: a BGSAVE is to start as soon as no child runs.
+        loading: progress of a load, None when there is none.
+    """
+
+    def __init__(self, server: Server) -> None:
+        self._server = server
+        self.last_save_s = server.started_ms // 1000
+        self.last_try_s = 0
+        self.last_ok = True
+        self.last_duration_s = -1
+        self.saves = 0
+        self.scheduled = False
+        self.loading: LoadProgress | None = None
+        self.last_loaded = Loaded()
+        self._dirty_before = 0
+
+    # ---------------------------------------------------------------- writing
+
+    def info(self, *, aof_base: bool = False) -> SnapshotInfo:
+        """What a snapshot of this instant says of itself."""
+        server = self._server
+        now_s = server.clock.now_ms() // 1000
+        saved = None if aof_base else server.replication.save_info()
+        if saved is None:
+            return SnapshotInfo(now_s, server.cron.used_bytes, aof_base)
+        return SnapshotInfo(
+            now_s, server.cron.used_bytes, aof_base, saved.stream_db, saved.replid, saved.offset
+        )
+
+    def save(self) -> Reply:
+        """SAVE: write the file now, while everybody waits.
+
+        Raises:
+            CommandError: it could not be written; the reason is in the log.
+        """
+        if self.is_saving:
+            raise CommandError(b"ERR Background save already in progress")
+        try:
+            self._write_file(self.info())
+        except (StorageError, OSError) as error:
+            self._server.log.warning(f"Write error while saving DB to the disk: {error}")
+            raise CommandError(b"ERR") from error
+        self._succeeded()
+        return OK
+
+    def _succeeded(self) -> None:
+        self._server.engine.keyspace.dirty = 0
+        self.last_save_s = self._server.clock.now_ms() // 1000
+        self.last_ok = True
+        self.saves += 1
+        self._server.update_disk_gate()
+
+    def _write_file(
+        self, info: SnapshotInfo, progress: Callable[[int], object] = lambda keys: None
+    ) -> None:
+        """Write temp-<pid>.rdb, make it durable, and give it its name."""
+        server = self._server
+        write_durably(
+            server.disk,
+            f"temp-{os.getpid()}.rdb",
+            server.config.dbfilename,
+            self.chunks(info, progress),
+            autosync=server.config.rdb_save_incremental_fsync,
+        )
+        server.disk.fsync_dir("")
+        server.log.notice("DB saved on disk")
+
+    def chunks(
+        self,
+        info: SnapshotInfo,
+        progress: Callable[[int], object] = lambda keys: None,
+        *,
+        data: bool = True,
+        functions: bool = True,
+    ) -> Iterator[bytes]:
+        """The dataset as an RDB, by the settings of the server.
+
+        Args:
+            info: what it says of itself.
+            progress: see kvrepl.persistence.snapshot.
+            data, functions: whether keys and function libraries are in it.
+        """
+        config = self._server.config
+        delay_us = config.rdb_key_save_delay
+
+        def report(keys: int) -> None:
+            if delay_us > 0:
+                time.sleep(delay_us * keys / 1e6)
+            elif delay_us < 0:
+                time.sleep(keys // -delay_us / 1e6)
+            progress(keys)
+
+        return snapshot_chunks(
+            self._server.engine.keyspace,
+            info,
+            functions=self._server.function_libraries() if functions else (),
+            compress=config.rdbcompression,
+            checksum=config.rdbchecksum,
+            data=data,
+            progress=report,
+        )
+
+    @property
+    def is_saving(self) -> bool:
+        """Whether a child writes an RDB, to disk or to replicas."""
+        active = self._server.children.active
+        return active is not None and active.kind == children.RDB
+
+    def bgsave_command(self, *, schedule: bool) -> Reply:
+        """BGSAVE and BGSAVE SCHEDULE."""
+        server = self._server
+        if self.is_saving:
+            raise CommandError(b"ERR Background save already in progress")
+        if server.children.active is not None or server.engine.depth:
+            if schedule or server.engine.depth:
+                self.scheduled = True
+                return Status(b"Background saving scheduled")
+            raise CommandError(
+                b"ERR Another child process is active (AOF?): can't BGSAVE right now. Use BGSAVE"
+                b" SCHEDULE in order to schedule a BGSAVE whenever possible."
+            )
+        if not self.bgsave():
+            raise CommandError(b"ERR")
+        return Status(b"Background saving started")
+
+    def bgsave(self, info: SnapshotInfo | None = None, *, for_replicas: bool = False) -> bool:
+        """Fork a child that saves to disk.
+
+        Args:
+            info: what the file says of itself; that of this instant where left out.
+            for_replicas: replication asked for it, and knows of it already.
+
+        Returns:
+            Whether there is now a child.
+        """
+        server = self._server
+        keyspace = server.engine.keyspace
+        self.last_try_s = server.clock.now_ms() // 1000
+        chosen = info if info is not None else self.info()
+
+        def work(reporter: Reporter) -> None:
+            self._write_file(chosen, reporter.progress)
+            cow = reporter.done()
+            if cow:
+                server.log.notice(f"Fork CoW for RDB: current {cow >> 20} MB, peak"
+                                  f" {cow >> 20} MB, average {cow >> 20} MB")
+
+        try:
+            child = server.children.fork(
+                children.RDB, work, self._exited, keys_total=len(keyspace)
+            )
+        except OSError as error:
+            self.last_ok = False
+            server.log.warning(f"Can't save in background: fork: {error.strerror}")
+            server.update_disk_gate()
+            return False
+        self._dirty_before = keyspace.dirty
+        self.scheduled = False
+        if not for_replicas:
+            server.replication.rdb_child_started()
+        server.log.notice(f"Background saving started by pid {child.pid}")
+        return True
+
+    def _exited(self, child: Child, ok: bool, reason: str) -> None:
+        server = self._server
+        now_s = server.clock.now_ms() // 1000
+        self.last_duration_s = now_s - self.last_try_s
+        if ok:
+            server.log.notice("Background saving terminated with success")
+            server.engine.keyspace.dirty -= self._dirty_before
+            self.last_save_s = now_s
+            self.last_ok = True
+            self.saves += 1
+        else:
+            discard(server.disk, f"temp-{child.pid}.rdb")
+            if not reason:
+                server.log.warning("Background saving terminated by signal 10")
+            elif reason == "error":
+                server.log.warning("Background saving error")
+                self.last_ok = False
+            else:
+                server.log.warning(f"Background saving {reason}")
+                self.last_ok = False
+        server.update_disk_gate()
+        server.replication.rdb_child_ended(ok)
+
+    # ------------------------------------------------------------------- cron
+
+    def due(self, now_s: int) -> SavePoint | None:
+        """The save point that is reached, None if none is."""
+        return savepoints.due(
+            [SavePoint(*point) for point in self._server.config.save],
+            dirty=self._server.engine.keyspace.dirty,
+            now_s=now_s,
+            last_save_s=self.last_save_s,
+            last_try_s=self.last_try_s,
+            last_ok=self.last_ok,
+        )
+
+    def may_try(self, now_s: int) -> bool:
+        """Whether a scheduled save may start now (not at once after a failed one)."""
+        return savepoints.may_try(now_s, self.last_try_s, self.last_ok)
+
+    # ---------------------------------------------------------------- loading
+
+    async def load_at_start(self) -> None:
+        """Load `dbfilename` if it is there.
+
+        Raises:
+            LoadError: it cannot be read; with offset and reason.
+        """
+        server = self._server
+        name = server.config.dbfilename
+        try:
+            size = server.disk.size(name)
+            if size is None:
+                return
+            is_replica = server.config.replicaof is not None
+            before = time.monotonic()
+            loaded = await self.load(
+                name,
+                size,
+                server.engine.keyspace,
+                drop_expired=not is_replica,
+            )
+        except (RdbError, StorageError) as error:
+            raise LoadError(
+                f"Fatal error loading the DB, check server logs. {name}: {error}. Exiting."
+            ) from error
+        server.log.notice(
+            f"DB loaded from disk: {time.monotonic() - before:.3f} seconds"
+        )
+        server.replication.restored(loaded)
+
+    async def load(
+        self, name: str, size: int, keyspace: Keyspace, *, drop_expired: bool
+    ) -> Loaded:
+        """Read an RDB file into a keyspace, answering clients now and then.
+
+        Raises:
+            RdbError: the file is damaged; what was loaded before is still there.
+            StorageError: it cannot be read.
+        """
+        server = self._server
+        loader = SnapshotLoader(
+            keyspace,
+            drop_expired_at_ms=server.clock.now_ms() if drop_expired else None,
+            verify_checksum=server.config.rdbchecksum,
+            log=server.log.notice,
+        )
+        every = server.config.loading_process_events_interval_bytes or 2 << 20
+        since = 0
+        with server.loading(size) as progress:
+            for chunk in server.disk.read(name, LOAD_CHUNK_BYTES):
+                loader.feed(chunk)
+                progress.loaded_bytes += len(chunk)
+                since += len(chunk)
+                if since >= every:
+                    since = 0
+                    await asyncio.sleep(0)
+                    if server.exit_status is not None:
+                        break
+            else:
+                loader.close()
+        self.last_loaded = loader.loaded
+        return loader.loaded
+
+
+class LoadProgress:
+    """A load in progress, as INFO persistence shows it; raises the gate LOADING while it lasts.
+
+    Attributes:
+        started_ms: Unix time of its start.
+        total_bytes: size of what is loaded; 0 where it is not known.
+        loaded_bytes: how much of it is done.
+        is_async: clients are served from the old data meanwhile.
+    """
+
+    def __init__(self, server: Server, total_bytes: int, is_async: bool = False) -> None:
+        self._server = server
+        self._mode = 0
+        self.started_ms = server.clock.now_ms()
+        self.total_bytes = total_bytes
+        self.loaded_bytes = 0
+        self.is_async = is_async
+
+    def __enter__(self) -> LoadProgress:
+        engine = self._server.engine
+        self._server.saver.loading = self
+        if self.is_async:
+            engine.raise_gate(gates.ASYNC_LOADING)
+        else:
+            engine.raise_gate(gates.LOADING)
+            self._mode = engine.keyspace.expiry_mode
+            engine.keyspace.expiry_mode = IGNORE
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        engine = self._server.engine
+        self._server.saver.loading = None
+        engine.lower_gate(gates.ASYNC_LOADING | gates.LOADING)
+        engine.keyspace.expiry_mode = engine.expiry_mode()

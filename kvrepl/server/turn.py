@@ -1,0 +1,88 @@
+"""The end of a turn: the one place that orders durability before answers.
+
+Every batch of commands, from any client or from our master, ends here, once per iteration of the
+event loop:
+
+    1  answer the blocked clients whose time is up
+    2  write the AOF; with appendfsync always, fsync it
+    3  hand new bytes of the replication stream to the replicas
+    4  write the replies
+
+Nothing is answered before step 2 is done, so one fsync serves every client of the turn. A client
+whose batch was cut short, because it used up its share of time, goes on in the next turn.
+
+Source: Redis 7.0 server.c (beforeSleep).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from kvrepl.engine.dispatch import Engine
+
+
+class Flusher(Protocol):
+    """The port of a client whose output is to be written."""
+
+    def flush(self) -> None:
+        """Write the client's output to the socket."""
+
+
+class Turn:
+    """Runs the end of each turn.
+
+    Args:
+        loop: the event loop.
+        engine: whose writers and blocked clients it serves.
+
+    Attributes:
+        steps: what runs before the replies go out, in order (the AOF, then the replicas).
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
+        self._loop = loop
+        self._engine = engine
+        self._scheduled = False
+        self._running = False
+        self._unfinished: list[Callable[[], None]] = []
+        self.steps: list[Callable[[], None]] = []
+
+    def wake(self) -> None:
+        """See to it that the turn is ended soon. O(1)."""
+        if not self._scheduled:
+            self._scheduled = True
+            self._loop.call_soon(self._end)
+
+    def later(self, resume: Callable[[], None]) -> None:
+        """Call `resume` at the start of the next turn: a batch that used up its share of time."""
+        self._unfinished.append(resume)
+        self.wake()
+
+    def end(self) -> None:
+        """End the turn now (before a fork, at shutdown)."""
+        if self._running:
+            return  # a step that writes to a client wakes us anyway
+        self._running = True
+        engine = self._engine
+        try:
+            engine.blocking.expire()
+            for step in self.steps:
+                step()
+            while engine.writers:
+                writers, engine.writers = engine.writers, []
+                for client in writers:
+                    client.pending = False
+                    client.port.flush()
+        finally:
+            self._running = False
+
+    def _end(self) -> None:
+        self._scheduled = False
+        if self._unfinished:
+            unfinished, self._unfinished = self._unfinished, []
+            for resume in unfinished:
+                resume()
+        self.end()
