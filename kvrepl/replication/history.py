@@ -80,7 +80,7 @@ class History:
         name = replid.lower()
         if name == self.replid:
             return True
-        return name == self.replid2 and offset <= self.replid2_offset
+        return name == self.replid2 and 0 <= offset <= self.replid2_offset
 
     def change(self) -> None:
         """Begin a history of our own that continues nobody's."""

@@ -55,6 +55,7 @@ class Cluster:
         self._seen: dict[str, tuple[object, ...]] = {}
         self._faulty = True
         self.top = ""
+        self.log: list[str] = []
         for number in range(size):
             name = f"n{number}"
             self.settings[name] = self._choose_settings(number)
@@ -80,7 +81,13 @@ class Cluster:
     def _boot(self, name: str, saved: bytes | None) -> None:
         settings = self.settings[name]
         master = self.masters[name]
-        self.nodes[name] = Node(name, self.scheduler, self.nodes.get, settings, saved, master)
+        self.nodes[name] = Node(
+            name, self.scheduler, self.nodes.get, settings, saved, master, self.log
+        )
+
+    def last_words(self) -> str:
+        """The end of everybody's log, for a failure's message."""
+        return "\n".join(self.log[-60:])
 
     # --- the run ------------------------------------------------------------------------------
 
@@ -110,7 +117,8 @@ class Cluster:
         for node in self.nodes.values():
             # Also a master that nobody should follow any more: its writes are lost, not mixed.
             if node.alive and rng.random() < 0.7:
-                node.write([self._command() for _ in range(rng.choice([1, 1, 1, 2, 3]))])
+                for _ in range(rng.choice([1] * 40 + [30])):
+                    node.write([self._command() for _ in range(rng.choice([1, 1, 1, 2, 3]))])
         self.scheduler.after(rng.randint(20, 300), self._write_now_and_then)
 
     def _command(self) -> tuple[int, list[bytes]]:
@@ -180,9 +188,7 @@ class Cluster:
             saved = self._clean_save(node)
         replica = node.repl.replica
         self.masters[node.name] = "" if node.repl.is_master else replica.host
-        self.scheduler.after(
-            self.rng.randint(10, 3000), lambda: self._boot(node.name, saved)
-        )
+        self.scheduler.after(self.rng.randint(10, 3000), lambda: self._boot(node.name, saved))
 
     def _clean_save(self, node: Node) -> bytes:
         """What SHUTDOWN SAVE would have left."""
@@ -240,13 +246,12 @@ class Cluster:
         """Where this node can be resumed from or asks to be resumed at, right now."""
         history, replica = node.repl.history, node.repl.replica
         serves = node.repl.is_master or replica.connected
-        claims = []
-        if replica.resume_db is not None and not node.repl.is_master:
-            claims.append((history.replid, history.offset))
-        elif serves and node.repl.stream.resumable(history.replid, history.offset):
-            claims.append((history.replid, history.offset))
-        if serves and node.repl.stream.resumable(history.replid2, history.offset):
-            claims.append((history.replid2, history.offset))
+        asks = replica.resume_db is not None and not node.repl.is_master
+        claims = [(history.replid, history.offset)] if asks else []
+        if serves:
+            for replid in (history.replid, history.replid2):
+                if node.repl.stream.resumable(replid, history.offset):
+                    claims.append((replid, history.offset))
         return claims
 
     def _check_claim(self, node: Node, replid: bytes, offset: int) -> None:

@@ -73,6 +73,7 @@ class Node:
         settings: of replication.
         saved: the RDB file found at start.
         master: the host that the configuration names, "" for none.
+        log: where log lines go, shared by the cluster.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Node:
         settings: ReplicationSettings,
         saved: bytes | None,
         master: str,
+        log: list[str],
     ) -> None:
         self.name = name
         self.alive = True
@@ -95,7 +97,7 @@ class Node:
         self.loading = False
         self.paused = False
         self.quiet = False
-        self.log: list[str] = []
+        self.log = log
         self._upstream: End | None = None
         self._downstream: dict[int, End] = {}
         self._inputs: dict[int, bytes] = {}
@@ -275,7 +277,7 @@ class Node:
         self.pump()
 
     def _do_Log(self, action: do.Log) -> None:
-        self.log.append(f"{self.now_ms} {action.text}")
+        self.log.append(f"{self.now_ms} {self.name} {action.text}")
 
     def _do_RoleChanged(self, action: do.RoleChanged) -> None:
         assert (action.role is do.Role.MASTER) == self.repl.is_master or not self.repl.is_master
