@@ -173,7 +173,7 @@ class Decoder:
                 self.offset = base + pos
                 if ends is not None:
                     ends.append(base + pos)
-        self._argv, self._missing = argv, missing
+        self._argv, self._missing = argv if missing else [], missing
         self._position = base + pos
         if self.error is None:
             self._rest = data[pos:]

@@ -214,6 +214,19 @@ def test_request_parser_argument_of_any_size_in_pieces_is_whole(
 
 
 @both
+@pytest.mark.timeout(20)
+def test_request_parser_long_argument_in_small_pieces_takes_linear_time(codec: Any) -> None:
+    # Joining each piece to those before it would copy 270 GB; the timeout is the assertion.
+    piece = b"x" * 2048
+    parser = codec.RequestParser()
+    parser.feed(b"*1\r\n$%d\r\n" % (16_384 * len(piece)))
+    for _ in range(16_384):
+        assert parser.feed(piece) == []
+    ((value,),) = parser.feed(b"\r\n")
+    assert len(value) == 16_384 * len(piece)
+
+
+@both
 @pytest.mark.parametrize("keep", [0, 1])
 def test_request_parser_cut_inside_last_line_end_completes(codec: Any, keep: int) -> None:
     parser = codec.RequestParser()
