@@ -250,18 +250,22 @@ class RunOrder:
         self._tree = None
 
     def _merge(self, number: int) -> bool:
-        """Join a short run with the next one if the two leave room to grow; else False."""
+        """Join a short run with a neighbour if the two leave room to grow; else False.
+
+        Looking one way only would leave a chain of short runs behind a removal that goes up.
+        """
         runs = self._runs
-        if number + 1 == len(runs):
-            return False
-        run, after = runs[number], runs[number + 1]
-        if len(run) + len(after) > RUN * 3 // 4:
-            return False
-        run.members += after.members
-        run.scores += after.scores
-        del runs[number + 1], self._lasts[number]
-        self._tree = None
-        return True
+        for left in (number, number - 1):
+            if left < 0 or left + 1 == len(runs):
+                continue
+            run, after = runs[left], runs[left + 1]
+            if len(run) + len(after) <= RUN * 3 // 4:
+                run.members += after.members
+                run.scores += after.scores
+                del runs[left + 1], self._lasts[left]
+                self._tree = None
+                return True
+        return False
 
     def _count(self, number: int, change: int) -> None:
         """Tell the tree that a run's length changed. O(log n)."""
