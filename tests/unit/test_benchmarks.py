@@ -1,0 +1,79 @@
+"""The arithmetic and the tables of the benchmarks, on numbers made up here."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from benchmarks.measure import Bench, Row, Sample, Scale, run_interleaved, strings
+from benchmarks.report import markdown, number_text, write_csv
+from tests.interop.harness import Kind
+
+SCALE = Scale(keys=10, collections=10, requests=10, repetitions=3)
+KINDS: tuple[Kind, ...] = ("redis", "kvrepl")
+
+
+def row(redis: list[float], kvrepl: list[float]) -> Row:
+    return Row("case", "time", "s", False, {"redis": redis, "kvrepl": kvrepl})
+
+
+def test_row_ratio_is_of_medians_so_one_outlier_changes_nothing() -> None:
+    assert row([1.0, 2.0, 100.0], [3.0, 4.0, 5.0]).ratio() == 2.0
+
+
+@pytest.mark.parametrize("one", [row([], [1.0]), row([1.0], []), row([0.0], [1.0])])
+def test_row_ratio_without_a_base_is_none(one: Row) -> None:
+    assert one.ratio() is None
+
+
+def test_run_interleaved_turns_the_order_round_every_repetition(tmp_path: Path) -> None:
+    order: list[Kind] = []
+
+    def benchmark(bench: Bench, kind: Kind) -> Iterator[Sample]:
+        order.append(kind)
+        yield Sample("case", "time", "s", float(len(order)))
+
+    (found,) = run_interleaved(benchmark, Bench(SCALE, tmp_path), KINDS, lambda line: None)
+
+    assert order == ["redis", "kvrepl", "kvrepl", "redis", "redis", "kvrepl"]
+    assert found.values == {"redis": [1.0, 4.0, 5.0], "kvrepl": [2.0, 3.0, 6.0]}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(None, "-"), (0.0, "0"), (0.01234, "0.0123"), (12.34, "12.3"), (123456.7, "123,457")],
+)
+def test_number_text_keeps_three_digits(value: float | None, text: str) -> None:
+    assert number_text(value) == text
+
+
+def test_markdown_names_the_machine_and_gives_medians_spread_and_ratio() -> None:
+    page = markdown("Load", [row([1, 2, 3], [4, 6, 8])], KINDS, SCALE, {"Redis": "7.0.15"})
+
+    assert "- Redis: 7.0.15\n" in page
+    assert "| case | time | s | 2 (1 to 3) | 6 (4 to 8) | 3.00 ▼ |\n" in page
+
+
+def test_write_csv_has_every_sample(tmp_path: Path) -> None:
+    write_csv(tmp_path / "x.csv", [row([1, 2], [3, 4])], KINDS)
+
+    with (tmp_path / "x.csv").open() as file:
+        lines = list(csv.DictReader(file))
+
+    assert [(line["server"], line["value"]) for line in lines] == [
+        ("redis", "1"),
+        ("redis", "2"),
+        ("kvrepl", "3"),
+        ("kvrepl", "4"),
+    ]
+
+
+def test_strings_are_the_same_in_every_run_and_distinct() -> None:
+    values = [command[2] for command in strings(100)]
+
+    assert values == [command[2] for command in strings(100)]
+    assert len(set(values)) == 100
+    assert {len(value) for value in values if isinstance(value, bytes)} == {64}
