@@ -45,6 +45,7 @@ LIST_MAX_LISTPACK_SIZE: Final = -2
 _LISTPACK_BYTES_OF_FILL: Final = {-1: 4096, -2: 8192, -3: 16384, -4: 32768, -5: 65536}
 _SAFE_LISTPACK_BYTES: Final = 8192
 _QUICKLIST_ENTRY_OVERHEAD: Final = 8
+_MAX_INTEGER_SCORE: Final = 2.0**62
 PLAIN_NODE_BYTES: Final = 1 << 30
 """From this size an element stands alone in a PLAIN node (quicklist's packed_threshold)."""
 
@@ -415,14 +416,14 @@ def encode_value(
 def format_score(score: float) -> bytes:
     """The text of a score in a listpack: an integer where it is one, else 17 digits.
 
-    Source: zzlInsertAt in t_zset.c, d2string in util.c.
+    Source: zzlInsertAt in t_zset.c, double2ll and d2string in util.c.
     """
     if score == math.inf:
         return b"inf"
     if score == -math.inf:
         return b"-inf"
-    # double2ll asks for an integer well inside 52 bits of mantissa.
-    if -4503599627370495.0 < score < 4503599627370496.0 and score == int(score):
+    # double2ll takes a score for an integer within half the range of 64 bits.
+    if -_MAX_INTEGER_SCORE <= score <= _MAX_INTEGER_SCORE and score == int(score):
         return b"%d" % int(score)
     return b"%.17g" % score
 

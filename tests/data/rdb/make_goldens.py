@@ -78,7 +78,14 @@ def goldens() -> dict[str, tuple[dict[str, str], list[Command]]]:
         "3.0",
         "4503599627370496",
     ]
-    scores += ["123456789012345678", "2.5e-8", "9007199254740993", "4503599627370495", "-0"]
+    scores += [
+        "123456789012345678",
+        "2.5e-8",
+        "9007199254740993",
+        "4611686018427387904",
+        "-9223372036854775808",
+        "-0",
+    ]
     zsets: list[Command] = [
         ("ZADD", "small", *(x for i, score in enumerate(scores) for x in (score, f"m{i}"))),
         ("ZADD", "wide", "1.5", "z" * 65, "-3", "short"),
