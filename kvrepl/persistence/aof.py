@@ -23,35 +23,47 @@ How a file ends (`AofEnd.kind`):
 `valid_up_to_bytes` is the end of the last whole command outside a transaction: what the file is
 cut to when a short tail is forgiven. BAD_FORMAT is never forgiven.
 
-Two leniencies are Redis's: the two bytes after an argument are not looked at, and LF may stand
-for CRLF. Two are not kept, because they turn damage into data: a length such as `$3x` (read as
-3) and an annotation without its end, which Redis accepts and then glues the next command to; here
-that is a SHORT_READ and cut off.
+Runs of whole commands are decoded by the codec of the replication links (kvrepl.resp), which may
+be compiled; what it does not know (annotations) or would wait for (the end of the file) is decoded
+here, one item at a time. As in Redis the bytes after an argument are not looked at. Unlike in
+Redis, a length such as `$3x` is not read as 3, an empty command (`*0`) is skipped, and an
+annotation without its end is a SHORT_READ and cut off: Redis accepts it and then glues the next
+command to it.
 
 Source: aof.c loadSingleAppendOnlyFile, genAofTimestampAnnotationIfNeeded.
 """
 
 from __future__ import annotations
 
+import re
 from enum import Enum
 from typing import Final, NamedTuple
 
 from kvrepl.errors import AofError
+from kvrepl.resp import StreamParser
 
 RDB_MAGIC: Final = b"REDIS"
 """What a file begins with whose first part is an RDB."""
 
-MAX_HEADER_BYTES: Final = 1024
-"""Longest `*`, `$` or `#` line (AOF_ANNOTATION_LINE_MAX_LEN)."""
+MAX_ANNOTATION_BYTES: Final = 1024
+"""Longest annotation, its end included (AOF_ANNOTATION_LINE_MAX_LEN)."""
+
+MAX_NUMBER_BYTES: Final = 19
+"""Longest count or length: a 64-bit number's digits."""
 
 Command = tuple[list[bytes], int]
 """A command and the offset of the first byte after it."""
 
-_LENGTHS: Final = {b"%d\r" % n: n for n in range(1024)}
-"""The common counts and lengths as they stand in a file, so that most need no parsing."""
+_TRANSACTION_WORDS: Final = (b"MULTI", b"EXEC", b"DISCARD")
+_TRANSACTION_LENGTHS: Final = frozenset(map(len, _TRANSACTION_WORDS))
+"""No other name of another length needs a second look."""
 
 _STAR, _DOLLAR, _HASH = b"*$#"
-_TIMESTAMP: Final = b"#TS:"
+_NUMBER: Final = re.compile(rb"-?\d{0,19}")
+_TIMESTAMP: Final = re.compile(rb"#TS:(\d{1,18})\r?\Z")
+
+_RUN_BYTES: Final = 256 * 1024
+"""How much is decoded in one run, so that a file with many annotations is not copied for each."""
 
 
 class EndKind(Enum):
@@ -134,6 +146,7 @@ class AofReplay:
     __slots__ = (
         "_argv",
         "_bad",
+        "_careful",
         "_missing",
         "_need_bytes",
         "_pieces",
@@ -155,6 +168,7 @@ class AofReplay:
         self._stop_after_s = stop_after_s
         self._queue: list[Command] | None = None  # the open transaction
         self._bad: AofEnd | None = None
+        self._careful = False  # no more runs
         # The unfinished command: its arguments so far, and how many are to come.
         self._argv: list[bytes] = []
         self._missing = 0
@@ -181,11 +195,19 @@ class AofReplay:
         if len(self._pieces) > 1:
             data = b"".join(self._pieces)
         out: list[Command] = []
-        consumed = self._decode(data, out)
-        rest = data[consumed:]
+        position = 0
+        while self._bad is None and not self.stopped and position < len(data):
+            before = position
+            if not self._missing and not self._careful and data[position] == _STAR:
+                position = self._decode_many(data, position, out)
+            if position < len(data):
+                position = self._decode_one(data, position, out)
+            if position == before:
+                break
+        rest = data[position:]
         self._pieces = [rest] if rest else []
         self._pieces_bytes = len(rest)
-        self._pieces_offset += consumed
+        self._pieces_offset += position
         return out
 
     def finish(self) -> AofEnd:
@@ -202,81 +224,118 @@ class AofReplay:
             return AofEnd(EndKind.OPEN_TRANSACTION, valid, end, "EXEC")
         return AofEnd(EndKind.WHOLE, valid, end)
 
-    def _decode(self, data: bytes, out: list[Command]) -> int:
-        """Decode what is whole in `data`; returns how many bytes were consumed.
+    def _decode_many(self, data: bytes, position: int, out: list[Command]) -> int:
+        """Decode the run of whole commands at `position`; returns where it ends.
+
+        The run ends at an annotation, at a command that is not whole, and at anything that the
+        codec of the links would see differently from a log: all that is left to _decode_one.
 
         hot: the load of a log goes through here, once a command.
         """
-        find = data.find
-        lengths = _LENGTHS
         start = self._pieces_offset
-        size = len(data)
-        argv = self._argv
-        missing = self._missing
-        position = 0
-        self._need_bytes = 0
-        while position < size:
-            mark = data[position]
-            if missing:
-                if mark != _DOLLAR:
-                    self._fail(start + position, "'$' before an argument")
+        parser = StreamParser(start + position)
+        run = parser.feed(data[position : position + _RUN_BYTES])
+        if parser.empty_lines:
+            # Skipped on a link, bad format in a log: it will be met, and refused, one by one.
+            self._careful = True
+            return position
+        return self._take(run, parser.offset - start, out)
+
+    def _take(self, run: list[Command], position: int, out: list[Command]) -> int:
+        """Hand out a run of commands that ends at `position`, which is returned."""
+        if self._queue is None:
+            number = len(run)
+            for index, command in enumerate(run):
+                name = command[0][0]
+                if len(name) in _TRANSACTION_LENGTHS and name.upper() in _TRANSACTION_WORDS:
+                    number = index
                     break
-                eol = find(b"\n", position)
-                if eol < 0:
-                    if size - position >= MAX_HEADER_BYTES:
-                        self._fail(start + position, "an argument's length")
-                    break
-                digits = data[position + 1 : eol]
-                length = lengths.get(digits)
-                if length is None:
-                    length = _number(digits)
-                if length < 0:
-                    self._fail(start + position, "an argument's length")
-                    break
-                begin = eol + 1
-                end = begin + length
-                if end + 2 > size:
-                    self._need_bytes = end + 2 - position
-                    break
-                argv.append(data[begin:end])
-                position = end + 2
-                missing -= 1
-                if not missing:
-                    self._complete(argv, start + position, out)
-                    argv = []
-                continue
-            if mark != _STAR and mark != _HASH:
-                self._fail(start + position, "'*' before a command")
-                break
-            eol = find(b"\n", position)
-            if eol < 0:
-                if size - position >= MAX_HEADER_BYTES:
-                    self._fail(start + position, "the end of the line")
-                break
-            if mark == _STAR:
-                digits = data[position + 1 : eol]
-                missing = lengths.get(digits) or _number(digits)
-                if missing < 1:
-                    missing = 0
-                    self._fail(start + position, "the number of arguments")
-                    break
-                position = eol + 1
-            else:
-                if self._annotation(data[position:eol]):
-                    break
-                position = eol + 1
-                self.offset = start + position
-        self._argv = argv
-        self._missing = missing
+                out.append(command)
+            if number:
+                self.offset = self.valid_up_to_bytes = run[number - 1][1]
+                run = run[number:]
+        for argv, end in run:
+            self._complete(argv, end, out)
         return position
+
+    def _decode_one(self, data: bytes, position: int, out: list[Command]) -> int:
+        """Decode up to the end of one command or annotation; returns how far that went."""
+        start = self._pieces_offset
+        self._need_bytes = 0
+        if not self._missing:
+            if data[position] == _HASH:
+                return self._annotation(data, position)
+            header = self._header(data, position, _STAR, "a command")
+            if header is None:
+                return position
+            count, position = header
+            self._argv = []
+            self._missing = max(count, 0)
+        while self._missing:
+            header = self._header(data, position, _DOLLAR, "an argument")
+            if header is None:
+                break
+            length, begin = header
+            if length < 0:
+                self._fail(start + position, "a length")
+                break
+            end = begin + length
+            if end + 2 > len(data):
+                self._need_bytes = end + 2 - position
+                break
+            self._argv.append(data[begin:end])
+            self._missing -= 1
+            position = end + 2
+            if not self._missing:
+                self._complete(self._argv, start + position, out)
+        return position
+
+    def _header(
+        self, data: bytes, position: int, mark: int, expected: str
+    ) -> tuple[int, int] | None:
+        """Read the number after a mark, and say where what follows it begins.
+
+        None if it is not whole, or not a header: a wrong byte is refused as soon as it is seen,
+        so that it can never be taken for the short end of a file.
+        """
+        if position == len(data):
+            return None
+        limit = position + MAX_NUMBER_BYTES + 3  # the mark, a sign, and one byte too many
+        cr = data.find(b"\r", position, limit)
+        digits = data[position + 1 : cr if cr >= 0 else limit]
+        if data[position] != mark or not _NUMBER.fullmatch(digits):
+            self._fail(self._pieces_offset + position, expected)
+            return None
+        if cr < 0 or cr + 2 > len(data):
+            return None
+        if not digits or digits == b"-":
+            self._fail(self._pieces_offset + position, expected)
+            return None
+        return int(digits), cr + 2
+
+    def _annotation(self, data: bytes, position: int) -> int:
+        """Take an annotation; returns where it ends, or `position` if reading ends with it."""
+        lf = data.find(b"\n", position, position + MAX_ANNOTATION_BYTES)
+        if lf < 0:
+            if len(data) - position >= MAX_ANNOTATION_BYTES:
+                self._fail(self._pieces_offset + position, "the end of an annotation")
+            return position
+        match = _TIMESTAMP.match(data, position, lf)
+        if match:  # any other text is a comment like any other
+            seconds = int(match[1])
+            if self._stop_after_s is not None and seconds > self._stop_after_s:
+                self.stopped = True
+                return position
+            self.timestamp_s = seconds
+        self.offset = self._pieces_offset + lf + 1
+        return lf + 1
 
     def _complete(self, argv: list[bytes], end: int, out: list[Command]) -> None:
         """A command is whole: hand it out, or keep it until its transaction is."""
         self.offset = end
         name = argv[0]
         queue = self._queue
-        # No other name of these lengths matters here, so most commands skip the comparison.
-        if len(name) in (4, 5, 7):
+        if len(name) in _TRANSACTION_LENGTHS:
             match name.upper():
                 case b"MULTI":
                     # One inside another is an error without effect, as is a stray EXEC below.
@@ -295,25 +354,8 @@ class AofReplay:
         out.append((argv, end))
         self.valid_up_to_bytes = end
 
-    def _annotation(self, line: bytes) -> bool:
-        """Take an annotation; returns whether it ends the part that was asked for."""
-        if line.startswith(_TIMESTAMP):
-            seconds = _number(line[len(_TIMESTAMP) :])
-            if seconds >= 0:  # another text after "#TS:" is a comment like any other
-                if self._stop_after_s is not None and seconds > self._stop_after_s:
-                    self.stopped = True
-                    return True
-                self.timestamp_s = seconds
-        return False
-
     def _fail(self, offset: int, expected: str) -> None:
         self._bad = AofEnd(EndKind.BAD_FORMAT, self.valid_up_to_bytes, offset, expected)
-
-
-def _number(digits: bytes) -> int:
-    """A count or length, without sign; -1 if it is none."""
-    digits = digits.rstrip(b"\r")
-    return int(digits) if digits.isdigit() and len(digits) < 19 else -1
 
 
 def timestamp(now_s: int) -> bytes:

@@ -296,7 +296,8 @@ class AppendOnlyLog:
         assert not self.rewriting
         actions: list[Action] = []
         try:
-            if self.disk.mkdir(self.layout.dirname):
+            if self.state is not AofState.ON:
+                self.disk.mkdir(self.layout.dirname)
                 self.disk.fsync_dir("")
             ready = self.state is AofState.OFF or self._next_incr(now_ms, actions)
         except StorageError as error:
@@ -387,7 +388,6 @@ class AppendOnlyLog:
             writer.open(self.disk.create(self.layout.temp_incr), 0, now_ms)
             self._log_new_incr(self.layout.temp_incr, actions)
             return True
-        writer.forget_selected()
         actions += writer.flush(now_ms, force=True)
         if self.error:
             text = f"Can't begin the AOF rewrite while the AOF has an error: {self.error}"

@@ -115,12 +115,12 @@ def upgrade(disk: Disk, layout: Layout, plan: StartupPlan) -> list[Log]:
 
     Source: aof.c aofUpgradePrepare.
     """
-    if disk.mkdir(layout.dirname):
-        disk.fsync_dir("")
+    disk.mkdir(layout.dirname)
+    disk.fsync_dir("")
     persist(disk, layout, plan.manifest)
     disk.rename(layout.legacy, layout.path(layout.filename))
-    disk.fsync_dir(layout.dirname)
     disk.fsync_dir("")
+    disk.fsync_dir(layout.dirname)
     text = (
         f"Successfully migrated an old-style AOF file ({layout.filename}) into the AOF directory"
         f" ({layout.dirname})."
@@ -190,8 +190,9 @@ def open_log(
     Raises:
         StorageError: the server must not start.
     """
-    if disk.mkdir(layout.dirname):
-        disk.fsync_dir("")
+    disk.mkdir(layout.dirname)
+    # Also where the folder was there: the process that made it may have been killed right then.
+    disk.fsync_dir("")
     found = manifest
     logs: list[Log] = []
     if manifest.is_empty:
@@ -209,6 +210,9 @@ def open_log(
     try:
         if manifest != found:
             persist(disk, layout, manifest)
+        else:
+            # An earlier process may have been killed between a rename and the sync after it.
+            disk.fsync_dir(layout.dirname)
         sizes = [disk.size(layout.path(part.name)) or 0 for part in manifest]
     except BaseException:
         file.close()

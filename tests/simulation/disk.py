@@ -35,7 +35,7 @@ def keep_nothing(_most: int) -> int:
 
 
 def keep_everything(most: int) -> int:
-    """The process was killed; the machine, and so its page cache, lives on."""
+    """The luckiest power cut: all of it had just been written back."""
     return most
 
 
@@ -98,6 +98,12 @@ class ForgetfulDisk:
                 del self.faults[number]
                 raise StorageError(f"{operation} of {path}", OSError(code, os.strerror(code)))
 
+    def kill(self) -> None:
+        """Kill the process: the next one sees all that it did, no more durable than it was."""
+        self.crash_at = self.fail_at = self.limit_bytes = None
+        self.faults = []
+        self.powered = True
+
     def crash(self, keep: Keep = keep_nothing) -> None:
         """Cut the power and come up again. Open files are gone; faults and limits are lifted."""
         for change in self.pending:
@@ -116,9 +122,7 @@ class ForgetfulDisk:
         self.names, self.durable_names = names, dict(names)
         self.folders, self.durable_folders = folders, set(folders)
         self.pending = []
-        self.crash_at = self.fail_at = self.limit_bytes = None
-        self.faults = []
-        self.powered = True
+        self.kill()
 
     @staticmethod
     def _apply(names: dict[str, Inode], changes: dict[str, Inode | None]) -> None:

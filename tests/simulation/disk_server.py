@@ -82,6 +82,8 @@ class LogServer:
         manifest, _ = delete_history(disk, LAYOUT, opened.manifest)
         self.log.opened(manifest, opened.file, opened.file_bytes, opened.total_bytes, self.now_ms)
         self._act(self.log.flush(self.now_ms))
+        if self.log.writer.policy is FsyncPolicy.ALWAYS:
+            self.promised = len(self.numbers)  # clients can read it, so it has to stay
 
     def _apply(self, argv: list[bytes]) -> None:
         if argv[0] == b"RPUSH":

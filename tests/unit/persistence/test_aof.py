@@ -117,8 +117,6 @@ def test_replay_of_discarded_or_stray_transaction_words_gives_nothing() -> None:
         (b"+OK\r\n", 0),
         (b"SET a b\r\n", 0),
         (b"\r\n", 0),
-        (b"*0\r\n", 0),
-        (b"*-1\r\n", 0),
         (b"*x\r\n", 0),
         (b"*1_0\r\n", 0),
         (b"*" + b"1" * 2000, 0),
@@ -127,7 +125,7 @@ def test_replay_of_discarded_or_stray_transaction_words_gives_nothing() -> None:
         (b"*1\r\n$-1\r\n", 4),
         (b"*1\r\n$3x\r\nabc\r\n", 4),
         (b"*1\r\n$" + b"9" * 30 + b"\r\n", 4),
-        (b"*2\n$1\na\n$1\nb\n", 9),  # LF alone: the two bytes after an argument are too many
+        (b"*2\n$1\na\n$1\nb\n", 0),  # LF alone
     ],
 )
 def test_replay_of_bad_format_stops_there_and_keeps_what_came_before(
@@ -163,6 +161,17 @@ def test_replay_until_a_moment_ignores_what_was_written_later() -> None:
     assert replay.feed(encode(b"C")) == []
     # A moment inside a transaction is the moment before it.
     assert commands(AofReplay(stop_after_s=11), text + timestamp(12) + encode(b"EXEC")) == [[b"A"]]
+
+
+def test_replay_skips_a_command_without_words() -> None:
+    for size in (1, 100):
+        replay = AofReplay()
+        text = b"*0\r\n" + encode(b"PING") + b"*-1\r\n"
+        got = [
+            item for at in range(0, len(text), size) for item in replay.feed(text[at : at + size])
+        ]
+        assert got == [([b"PING"], 18)]
+        assert replay.finish().kind is EndKind.WHOLE
 
 
 def test_end_errors_have_the_words_of_redis() -> None:

@@ -87,6 +87,16 @@ def test_rewrite_whose_manifest_cannot_be_written_takes_its_base_back(server: Lo
     assert load_manifest(server.disk, LAYOUT) == server.log.manifest
 
 
+def test_rewrite_that_cannot_begin_leaves_nothing_behind(server: LogServer) -> None:
+    files = server.disk.listdir(LAYOUT.dirname)
+    for operation in ("open", "fsync_dir", "rename"):
+        server.disk.fail(operation)
+        server.rewrite()
+        assert server.disk.listdir(LAYOUT.dirname) == files
+        assert load_manifest(server.disk, LAYOUT) == server.log.manifest
+    assert (server.log.failures, server.log.rewriting) == (3, False)
+
+
 def test_rewrite_does_not_begin_while_something_cannot_be_written(server: LogServer) -> None:
     server.disk.limit_bytes = 0
     server.push()

@@ -7,7 +7,7 @@ import pytest
 from kvrepl.errors import AofError
 from kvrepl.persistence.aof import AofEnd, EndKind
 from kvrepl.persistence.manifest import AofFile, Manifest, ManifestError, persist
-from kvrepl.persistence.startup import leftovers, plan_startup, settle
+from kvrepl.persistence.startup import leftovers, plan_startup, settle, upgrade
 from kvrepl.persistence.writer import FsyncPolicy
 from tests.simulation.disk import ForgetfulDisk
 from tests.simulation.disk_server import LAYOUT, LogServer, encode
@@ -128,6 +128,16 @@ def test_upgrade_takes_the_old_file_over_as_the_base() -> None:
         "appendonly.aof.2.base.aof",
         "appendonly.aof.2.incr.aof",
     ]
+
+
+def test_upgrade_is_durable_when_it_returns() -> None:
+    disk = ForgetfulDisk()
+    disk.create(LAYOUT.legacy).write(PUSH[0])
+    disk.fsync_dir("")
+    upgrade(disk, LAYOUT, plan_startup(disk, LAYOUT))
+    disk.crash()
+    assert disk.size(LAYOUT.legacy) is None
+    assert disk.size(LAYOUT.path(LAYOUT.filename)) is not None
 
 
 def test_upgrade_is_not_due_beside_a_log_of_its_own() -> None:
