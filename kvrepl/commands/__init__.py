@@ -4,6 +4,6 @@ Importing this package registers every command with `kvrepl.engine.spec`. Famili
 each other; what two of them need stands in `kvrepl.commands.arguments` or below.
 """
 
-from kvrepl.commands import strings
+from kvrepl.commands import replication, server, strings
 
-__all__ = ["strings"]
+__all__ = ["replication", "server", "strings"]

@@ -12,17 +12,23 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.errors import NOT_FLOAT, NOT_INTEGER, SYNTAX, CommandError
-from kvrepl.numbers import parse_float, parse_int
+from kvrepl.numbers import LongDouble, parse_float, parse_int, parse_long_double
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
 
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
+UINT64_MAX: Final = (1 << 64) - 1
+DIGITS: Final = b"0123456789"
 
 TIMEOUT_NOT_FLOAT: Final = CommandError(b"ERR timeout is not a float or out of range")
 TIMEOUT_NEGATIVE: Final = CommandError(b"ERR timeout is negative")
-TIMEOUT_RANGE: Final = CommandError(b"ERR timeout is out of range")
+INVALID_CURSOR: Final = CommandError(b"ERR invalid cursor")
+NOT_POSITIVE: Final = CommandError(b"ERR value is out of range, must be positive")
+COUNT_RANGE: Final = CommandError(
+    b"ERR value is out of range, value must between %d and %d" % (-INT64_MAX, INT64_MAX)
+)
 
 
 def integer(argument: bytes, error: CommandError = NOT_INTEGER) -> int:
@@ -49,20 +55,67 @@ def number(argument: bytes, error: CommandError = NOT_FLOAT) -> float:
     return value
 
 
+def positive(argument: bytes) -> int:
+    """An integer that is not negative."""
+    value = integer(argument)
+    if value < 0:
+        raise NOT_POSITIVE
+    return value
+
+
+def signed_count(argument: bytes) -> int:
+    """A count whose sign means something, such that its opposite is a 64-bit integer as well."""
+    value = integer(argument)
+    if value == INT64_MIN:
+        raise COUNT_RANGE
+    return value
+
+
 def timeout_ms(argument: bytes) -> int:
     """The timeout of a blocking command: seconds with a fraction, as a span in milliseconds.
 
-    Rounded up, because 0 would mean for ever (timeout.c, getTimeoutFromObjectOrReply).
+    Rounded up, for 0 would mean for ever. Redis computes in long double, and what then exceeds
+    64 bits becomes negative there (timeout.c, getTimeoutFromObjectOrReply).
     """
-    seconds = parse_float(argument)
+    seconds = parse_long_double(argument)
     if seconds is None:
         raise TIMEOUT_NOT_FLOAT
-    if seconds < 0:
+    mantissa, exponent = multiply_long_double(seconds, 1000)
+    if exponent >= 0:
+        ms = mantissa << min(exponent, 64)
+    else:
+        ms = -(-mantissa >> -exponent)
+    if not 0 <= ms <= INT64_MAX:
         raise TIMEOUT_NEGATIVE
-    if seconds * 1000 > INT64_MAX:
-        raise TIMEOUT_RANGE
-    ms = int(seconds * 1000)
-    return ms + 1 if ms < seconds * 1000 else ms
+    return ms
+
+
+def multiply_long_double(value: LongDouble, factor: int) -> LongDouble:
+    """The product, rounded to the 64 bits that a long double has; infinities stay as they are."""
+    mantissa, exponent = value[0] * factor, value[1]
+    excess = max(mantissa.bit_length() - 64, 0)
+    if excess:
+        half = 1 << (excess - 1)
+        odd = mantissa >> excess & 1
+        mantissa = (mantissa + half - 1 + odd) >> excess
+    return mantissa, exponent + excess
+
+
+def scan_cursor(argument: bytes) -> int:
+    """The cursor of the SCAN family, read as strtoul does: wraps a negative one, "" is 0.
+
+    Source: db.c parseScanCursorOrReply.
+    """
+    text = argument.partition(b"\0")[0]
+    if not text:
+        return 0
+    try:
+        value = int(text) if text[-1] in DIGITS and text[0] > 32 and b"_" not in text else None
+    except ValueError:
+        value = None
+    if value is None or abs(value) > UINT64_MAX:
+        raise INVALID_CURSOR
+    return value & UINT64_MAX
 
 
 def slice_of(start: int, stop: int, length: int) -> tuple[int, int]:
@@ -74,7 +127,7 @@ def slice_of(start: int, stop: int, length: int) -> tuple[int, int]:
     if start < 0:
         start = max(start + length, 0)
     if stop < 0:
-        stop = max(stop + length, -1) if stop + length < 0 else stop + length
+        stop = max(stop + length, -1)
     return start, min(stop, length - 1)
 
 

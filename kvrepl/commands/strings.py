@@ -39,10 +39,7 @@ def get(c: Client, argv: list[bytes]) -> Reply:
     "set",
     -3,
     "write denyoom",
-    keys=[
-        "RW access update variable_flags @1"
-        " ; RW and ACCESS due to the optional `GET` argument"
-    ],
+    keys=["RW access update variable_flags @1 ; RW and ACCESS due to the optional `GET` argument"],
     acl="string",
 )
 def set_(c: Client, argv: list[bytes]) -> Reply:
@@ -395,5 +392,3 @@ def _check_size(c: Client, length: int) -> None:
 def _plain(value: bytes | bytearray | None) -> bytes | None:
     """A reply outlives the command, a bytearray in the keyspace may change: copy it."""
     return bytes(value) if type(value) is bytearray else value
-
-

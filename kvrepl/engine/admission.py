@@ -63,16 +63,12 @@ def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
     if not command.least <= len(argv) <= command.most or command.handler is None:
         raise _spoil(
             client,
-            CommandError(
-                b"ERR wrong number of arguments for '%b' command" % command.name.encode()
-            ),
+            CommandError(b"ERR wrong number of arguments for '%b' command" % command.name.encode()),
         )
     return command
 
 
-def admit(
-    engine: Engine, client: Client, command: Command, argv: list[bytes]
-) -> Reply | None:
+def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> Reply | None:
     """Decide on a command whose number of arguments is right.
 
     Returns:
@@ -103,9 +99,7 @@ def admit(
     return None
 
 
-def _refusal(
-    engine: Engine, client: Client, command: Command, raised: int
-) -> CommandError | None:
+def _refusal(engine: Engine, client: Client, command: Command, raised: int) -> CommandError | None:
     flags = command.flags
     writes, uses_memory, stale_ok, loading_ok = (
         command.is_write, "denyoom" in flags, "stale" in flags, "loading" in flags
@@ -203,9 +197,7 @@ def quieten(client: Client, reply: Reply) -> Reply:
     return NO_REPLY
 
 
-def feed_monitors(
-    engine: Engine, client: Client, command: Command, argv: Sequence[bytes]
-) -> None:
+def feed_monitors(engine: Engine, client: Client, command: Command, argv: Sequence[bytes]) -> None:
     """Show a command to those who called MONITOR."""
     if "admin" in command.flags or "skip_monitor" in command.flags:
         return
@@ -233,5 +225,3 @@ def quote(data: bytes) -> bytes:
     return b'"%b"' % b"".join(
         _ESCAPES.get(c) or (b"%c" % c if 32 <= c < 127 else b"\\x%02x" % c) for c in data
     )
-
-

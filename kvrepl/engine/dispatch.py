@@ -20,12 +20,12 @@ Source: Redis 7.0 server.c (processCommand, call).
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.clock import Clock
+from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from kvrepl.engine import admission, gates
 from kvrepl.engine.blocking import POSTPONED, Blocking
 from kvrepl.engine.client import Client, Port
@@ -34,7 +34,6 @@ from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.pubsub import PubSub
 from kvrepl.engine.spec import REGISTRY, Command
 from kvrepl.engine.stats import Stats
-from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from kvrepl.errors import CommandError
 from kvrepl.keyspace.database import DELETE, HIDE, IGNORE, Database
 from kvrepl.keyspace.keyspace import Keyspace
@@ -62,6 +61,7 @@ class Engine:
         gates: raised bits that hold for every client.
         clients: all clients by id.
         writers: clients with output that the shell has not looked at yet.
+        skip_checksum: RESTORE takes payloads whatever their checksum (DEBUG).
         disk_error_text: the refusal while the gate DISK is raised.
         depth: how many EXECs and scripts are running inside each other.
         slow_ns: a command that took as long as this is looked at (slow log, latency monitor).
@@ -71,9 +71,7 @@ class Engine:
         function_libraries: the code of the function libraries.
     """
 
-    def __init__(
-        self, config: Config, clock: Clock, rng: Random, host: Host | None = None
-    ) -> None:
+    def __init__(self, config: Config, clock: Clock, rng: Random, host: Host | None = None) -> None:
         self.config = config
         self.clock = clock
         self.rng = rng
@@ -87,6 +85,7 @@ class Engine:
         self.gates = 0
         self.depth = 0
         self.disk_error_text = b""
+        self.skip_checksum = False
         self.slow_ns = 1 << 62
         self.budget_ns = 5_000_000
         self.clients: dict[int, Client] = {}
@@ -152,6 +151,12 @@ class Engine:
             if command is not None and len(self._lookup) < SPELLINGS_LIMIT:
                 self._lookup[name] = command
         return command
+
+    def all_commands(self) -> Iterator[Command]:
+        """Every command and subcommand."""
+        for command in self.commands.values():
+            yield command
+            yield from command.subcommands.values()
 
     def resolve(self, argv: Sequence[bytes]) -> Command | None:
         """The command or subcommand that argv calls, None where there is none. O(1)."""
@@ -372,6 +377,43 @@ class Engine:
             and not self.is_replica
             and not self.gates & gates.LOADING
         )
+
+    @property
+    def is_loading(self) -> bool:
+        """Whether a dataset is being loaded."""
+        return bool(self.gates & (gates.LOADING | gates.ASYNC_LOADING))
+
+    def reset_stats(self) -> None:
+        """CONFIG RESETSTAT: the counters of the engine."""
+        keyspace = self.keyspace
+        keyspace.hits = keyspace.misses = keyspace.expired = 0
+        self.stats.reset()
+        for command in self.all_commands():
+            command.calls = command.nanoseconds = command.rejected = command.failed = 0
+
+    def empty(self, databases: Sequence[Database], *, lazily: bool) -> None:
+        """Remove every key of some databases (FLUSHDB, FLUSHALL). O(segments + watched keys)."""
+        keyspace = self.keyspace
+        for db in databases:
+            for key in db.watched:
+                if db.exists(key):
+                    self.touched(db, key)
+            keyspace.dirty += len(db)
+            old = db.clear()
+            if lazily:
+                keyspace.garbage.extend(old)
+
+    def swap(self, first: Database, second: Database) -> None:
+        """Exchange the contents of two databases (SWAPDB). O(watched and blocked keys)."""
+        for one, other in ((first, second), (second, first)):
+            for key in one.watched:
+                if one.peek(key) is not other.peek(key):
+                    self.touched(one, key)
+        first.swap(second)
+        for db in (first, second):
+            for key in db.blocked_keys:
+                if db.peek(key) is not None:
+                    self.ready(db, key)
 
     def flush_for_load(self, *, lazily: bool) -> None:
         """Empty every database because another dataset takes its place; nothing propagates."""

@@ -56,6 +56,6 @@ class NoHost:
 
     def __getattr__(self, name: str) -> object:
         def refuse(*args: object, **kwargs: object) -> object:
-            raise CommandError(b"ERR this engine runs without a server around it: no " + name.encode())
+            raise CommandError(b"ERR no server around this engine to do " + name.encode())
 
         return refuse

@@ -70,9 +70,7 @@ class Propagation:
         """Say who listens from now on; None for nobody."""
         self._aof = aof
         self._replicas = replicas
-        self.targets = (AOF if aof is not None else 0) | (
-            REPLICAS if replicas is not None else 0
-        )
+        self.targets = (AOF if aof is not None else 0) | (REPLICAS if replicas is not None else 0)
 
     # ------------------------------------------------------- said by handlers
 

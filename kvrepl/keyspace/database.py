@@ -6,8 +6,8 @@ to live stand in a second row of dicts under the same index:
     segments[i]: {key: value}        expires[i]: {key: expires_at_ms}      due_ms[i]
 
 `due_ms[i]` is a lower bound of the earliest expiry in segment i, and `earliest_ms` one of them all,
-so that active expiry visits only segments that hold something due. A segment grows alone (a bounded stall), and SCAN, FLUSHALL ASYNC
-and the snapshot go segment by segment.
+so that active expiry visits only segments that hold something due. A segment grows alone (a
+bounded stall), and SCAN, FLUSHALL ASYNC and the snapshot go segment by segment.
 
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
@@ -341,10 +341,10 @@ class Database:
             if not total:
                 return None
             at = rng.randrange(total)
-            for i, size in enumerate(sizes):
-                if at < size:
-                    break
-                at -= size
+            i = 0
+            while at >= sizes[i]:
+                at -= sizes[i]
+                i += 1
             key = next(islice(self.segments[i], at, None))
             if self.exists(key):
                 return key
@@ -369,9 +369,7 @@ class Database:
             if not at and len(keys) <= count - len(found):
                 found.extend(keys)
             elif keys:
-                sliced = sorted(
-                    (part, key) for key in keys if (part := _slice_of(key, bits)) >= at
-                )
+                sliced = sorted((part, key) for key in keys if (part := _slice_of(key, bits)) >= at)
                 room = count - len(found)
                 if len(sliced) > room:
                     # Keys of one slice stay together, or the next call would miss some.

@@ -202,9 +202,7 @@ class Aof:
         server = self._server
         active = server.children.active
         if active is not None and active.kind == children.AOF:
-            raise CommandError(
-                b"ERR Background append only file rewriting already in progress"
-            )
+            raise CommandError(b"ERR Background append only file rewriting already in progress")
         if active is not None or server.engine.depth:
             self.log.schedule_rewrite()
             return Status(b"Background append only file rewriting scheduled")
@@ -394,7 +392,5 @@ def _close(action: CloseFile) -> None:
         try:
             action.file.fsync()
         except StorageError:
-            pass  # it stays readable; what it lacks after a power cut is no more than everysec allows
+            pass  # what it lacks after a power cut is no more than everysec allows
     action.file.close()
-
-

@@ -252,18 +252,11 @@ class Server:
 
     def connect_streams(self) -> None:
         """Tell the propagation who listens now."""
-        self.engine.propagation.connect(
-            aof=self.aof.stream(), replicas=self.replication.stream()
-        )
+        self.engine.propagation.connect(aof=self.aof.stream(), replicas=self.replication.stream())
 
     def commands_processed(self) -> int:
         """Commands run since the start or CONFIG RESETSTAT."""
-        total = 0
-        for command in self.engine.commands.values():
-            total += command.calls
-            for sub in command.subcommands.values():
-                total += sub.calls
-        return total
+        return sum(command.calls for command in self.engine.all_commands())
 
     def function_libraries(self) -> list[bytes]:
         """The code of each function library, for snapshots and rewrites."""

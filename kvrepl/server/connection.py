@@ -199,8 +199,7 @@ class Connection(asyncio.Protocol):
         client = self.client
         command = client.last_command.name if client.last_command is not None else "?"
         self._server.log.warning(
-            f"Replica generated a reply to command '{command}', disconnecting it:"
-            f" {data[:128]!r}"
+            f"Replica generated a reply to command '{command}', disconnecting it: {data[:128]!r}"
         )
         self.abort()
 

@@ -61,7 +61,9 @@ class Cron:
     """The clockwork of a server.
 
     Attributes:
-        used_bytes, peak_bytes: resident memory of the process, and its highest figure.
+        used_bytes, peak_bytes, start_bytes: resident memory of the process, its highest figure,
+            and what it was before anything was loaded.
+        freed: keys of dropped databases freed so far; expiry_ns: time spent on active expiry.
         commands, net_in, net_out, repl_in, repl_out: rates for INFO stats.
         active_expiry: whether keys are expired without being asked for (DEBUG
             SET-ACTIVE-EXPIRE).
@@ -77,7 +79,9 @@ class Cron:
         self._behind = False
         self._next_second_ms = 0
         self.used_bytes = self._process.memory_info().rss
-        self.peak_bytes = self.used_bytes
+        self.peak_bytes = self.start_bytes = self.used_bytes
+        self.freed = 0
+        self.expiry_ns = 0
         self.commands, self.net_in, self.net_out = Rate(), Rate(), Rate()
         self.repl_in, self.repl_out = Rate(), Rate()
         self.active_expiry = True
@@ -102,7 +106,9 @@ class Cron:
         server.refresh_time()
         now_ms = server.engine.keyspace.now_ms
         if self.active_expiry and server.saver.loading is None:
+            before_ns = time.monotonic_ns()
             self._expire()
+            self.expiry_ns += time.monotonic_ns() - before_ns
         self._free_garbage()
         server.unpause_due(now_ms)
         server.engine.blocking.expire()
@@ -133,9 +139,12 @@ class Cron:
             if point is not None:
                 server.log.notice(point.log_line())
                 server.saver.bgsave()
-        if server.children.active is None and server.saver.scheduled:
-            if server.saver.may_try(now_s):
-                server.saver.bgsave()
+        if (
+            server.children.active is None
+            and server.saver.scheduled
+            and server.saver.may_try(now_s)
+        ):
+            server.saver.bgsave()
         server.aof.cron()
 
     def _sample(self) -> None:
@@ -195,8 +204,10 @@ class Cron:
             segment = garbage[-1]
             if len(segment) <= room:
                 room -= len(segment)
+                self.freed += len(segment)
                 garbage.pop()
                 continue
             for _ in range(room):
                 segment.popitem()
+            self.freed += room
             room = 0

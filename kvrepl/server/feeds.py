@@ -317,9 +317,7 @@ class Feeds:
                 self.send(feed.client.id, chunk)
                 if _is_full(feed.client):
                     full = True
-                    self._shell.machine.master.on_stall(
-                        feed.client.id, stalled=True, now_ms=now_ms
-                    )
+                    self._shell.machine.master.on_stall(feed.client.id, stalled=True, now_ms=now_ms)
             if full and not drain:
                 self._stop_reading()
                 return

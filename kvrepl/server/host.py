@@ -83,7 +83,7 @@ class ServerHost:
         """CLIENT UNPAUSE."""
         self._server.unpause("client")
 
-    def config_rewrite(self) -> Reply:
+    def config_rewrite(self, *, force_all: bool = False) -> Reply:
         """CONFIG REWRITE: a whole new file takes the place of the old one."""
         config = self._server.config
         path = config.config_file
@@ -97,7 +97,7 @@ class ServerHost:
             except FileNotFoundError:
                 old = ""
             with open(temp, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(config.rewrite(old))
+                file.write(config.rewrite(old, force_all=force_all))
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temp, path)

@@ -378,5 +378,3 @@ class MasterLink:
 
     def _now_ms(self) -> int:
         return self._server.clock.monotonic_ns() // 1_000_000
-
-

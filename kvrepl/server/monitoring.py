@@ -74,15 +74,14 @@ class Monitoring:
         while len(self.slowlog) > config.slowlog_max_len:
             self.slowlog.pop()
 
-    def _slow(
-        self, client: Client, command: Command, argv: Sequence[bytes], spent_ns: int
-    ) -> None:
+    def _slow(self, client: Client, command: Command, argv: Sequence[bytes], spent_ns: int) -> None:
         config = self._server.config
         limit_us = config.slowlog_log_slower_than
         if 0 <= limit_us * 1_000 <= spent_ns and "skip_slowlog" not in command.flags:
             self._note_slow(client, argv, spent_ns // 1_000)
-        self.spike(b"fast-command" if "fast" in command.flags else b"command",
-                   spent_ns // 1_000_000)
+        self.spike(
+            b"fast-command" if "fast" in command.flags else b"command", spent_ns // 1_000_000
+        )
 
     def _note_slow(self, client: Client, argv: Sequence[bytes], duration_us: int) -> None:
         config = self._server.config

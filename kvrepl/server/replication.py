@@ -151,9 +151,7 @@ class ReplicationShell:
     def replconf(self, client: Client, argv: list[bytes]) -> Reply:
         """REPLCONF of a replica, or GETACK of our master."""
         link = OUR_MASTER if client.is_master else client.id
-        reply, actions = self.machine.on_replconf(
-            link, argv, self._now_ms(), ip=_host_of(client)
-        )
+        reply, actions = self.machine.on_replconf(link, argv, self._now_ms(), ip=_host_of(client))
         self.carry_out(actions)
         if len(self._waiting) or self._server.shutdown.deadline_ms is not None:
             self._server.turn.wake()
@@ -236,6 +234,11 @@ class ReplicationShell:
         """A replica sent an empty line: it is loading, and lives."""
         self.machine.master.on_keepalive(client.id, self._now_ms())
 
+    def backlog_bytes(self) -> int:
+        """Bytes of the stream kept for replicas, one shared copy."""
+        backlog = self.machine.stream.backlog
+        return backlog.histlen if backlog is not None else 0
+
     def role(self) -> Reply:
         """ROLE."""
         return role_reply(self.machine)
@@ -279,8 +282,9 @@ class ReplicationShell:
                     f"Lagging replica {replica.name} reported offset {lag} behind master,"
                     f" lag={replica.lag_seconds(self._now_ms())}, state={replica.state.shown}."
                 )
-        log.notice(f"{len(replicas) - behind} of {len(replicas)} replicas are in sync when"
-                   f" shutting down.")
+        log.notice(
+            f"{len(replicas) - behind} of {len(replicas)} replicas are in sync when shutting down."
+        )
 
     # ------------------------------------------------------------------ children
 
@@ -408,9 +412,7 @@ class ReplicationShell:
             gates.STALE,
             engine.is_replica and not replica.connected and not config.replica_serve_stale_data,
         )
-        engine.set_gate(
-            gates.FEW_REPLICAS, machine.is_master and machine.master.too_few_replicas
-        )
+        engine.set_gate(gates.FEW_REPLICAS, machine.is_master and machine.master.too_few_replicas)
         keyspace = engine.keyspace
         keyspace.writable_replica = engine.is_replica and not config.replica_read_only
         if server.saver.loading is None or server.saver.loading.is_async:
@@ -446,5 +448,3 @@ def _host_of(client: Client) -> bytes:
 
 def _described(client: Client) -> str:
     return f"id={client.id} addr={client.addr.decode()} name={client.name.decode()}"
-
-

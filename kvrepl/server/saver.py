@@ -201,13 +201,13 @@ class Saver:
             self._write_file(chosen, reporter.progress)
             cow = reporter.done()
             if cow:
-                server.log.notice(f"Fork CoW for RDB: current {cow >> 20} MB, peak"
-                                  f" {cow >> 20} MB, average {cow >> 20} MB")
+                server.log.notice(
+                    f"Fork CoW for RDB: current {cow >> 20} MB, peak"
+                    f" {cow >> 20} MB, average {cow >> 20} MB"
+                )
 
         try:
-            child = server.children.fork(
-                children.RDB, work, self._exited, keys_total=len(keyspace)
-            )
+            child = server.children.fork(children.RDB, work, self._exited, keys_total=len(keyspace))
         except OSError as error:
             self.last_ok = False
             server.log.warning(f"Can't save in background: fork: {error.strerror}")
@@ -286,14 +286,10 @@ class Saver:
             raise LoadError(
                 f"Fatal error loading the DB, check server logs. {name}: {error}. Exiting."
             ) from error
-        server.log.notice(
-            f"DB loaded from disk: {time.monotonic() - before:.3f} seconds"
-        )
+        server.log.notice(f"DB loaded from disk: {time.monotonic() - before:.3f} seconds")
         server.replication.restored(loaded)
 
-    async def load(
-        self, name: str, size: int, keyspace: Keyspace, *, drop_expired: bool
-    ) -> Loaded:
+    async def load(self, name: str, size: int, keyspace: Keyspace, *, drop_expired: bool) -> Loaded:
         """Read an RDB file into a keyspace, answering clients now and then.
 
         Raises:

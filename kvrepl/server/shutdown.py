@@ -110,8 +110,9 @@ class Shutdown:
         log.warning("User requested shutdown...")
         server.replication.report_lag()
         if not self._prepare() and not self._force:
-            log.warning("Errors trying to shut down the server. Check the logs for more"
-                        " information.")
+            log.warning(
+                "Errors trying to shut down the server. Check the logs for more information."
+            )
             self._cancel()
             return False
         notify_supervisor(server.config, "STOPPING=1\n")

@@ -1,0 +1,163 @@
+"""The commands `kvrepl-server` and `kvrepl`.
+
+`kvrepl-server` takes its arguments exactly as redis-server does, which no library for command
+lines can read ([FILE|-] [--directive value ...]); `kvrepl` is an ordinary command with
+subcommands.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import glob
+import os
+import sys
+import warnings
+from typing import TYPE_CHECKING, Final, NoReturn
+
+import click
+
+from kvrepl import REDIS_VERSION, __version__
+from kvrepl.config import Config, ConfigError
+from kvrepl.server.log import Log
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+EXIT_FAILURE: Final = 1
+
+USAGE: Final = f"""\
+Usage: kvrepl-server [/path/to/redis.conf] [options] [-]
+       kvrepl-server - (read config from stdin)
+       kvrepl-server -v or --version
+       kvrepl-server -h or --help
+
+Every directive of a Redis {REDIS_VERSION} configuration file is an option:
+       kvrepl-server (run the server with default conf)
+       echo 'maxmemory 128mb' | kvrepl-server -
+       kvrepl-server /etc/redis/6379.conf
+       kvrepl-server --port 7777
+       kvrepl-server --port 7777 --replicaof 127.0.0.1 8888
+       kvrepl-server /etc/myredis.conf --loglevel verbose -
+       kvrepl-server /etc/myredis.conf --loglevel verbose
+
+Exit status: 0 after a shutdown, 1 when the start or the shutdown failed.
+"""
+
+
+def server_main() -> NoReturn:
+    """Entry point of `kvrepl-server`."""
+    sys.exit(serve(sys.argv[1:]))
+
+
+def serve(arguments: list[str]) -> int:
+    """Run a server in this process until it is shut down.
+
+    Args:
+        arguments: those of redis-server, without the program's name.
+
+    Returns:
+        The exit status.
+    """
+    if len(arguments) == 1 and arguments[0] in ("-h", "--help"):
+        print(USAGE, end="")
+        return 0
+    if len(arguments) == 1 and arguments[0] in ("-v", "--version"):
+        print(
+            f"kvrepl server v={__version__} (Redis {REDIS_VERSION} compatible)"
+            f" python={sys.version.split()[0]} bits=64"
+        )
+        return 0
+    try:
+        config = Config.from_args(
+            arguments,
+            _read_file,
+            expand_pattern=lambda pattern: sorted(glob.glob(pattern)),
+            read_stdin=sys.stdin.read,
+            absolute=os.path.abspath,
+        )
+        log = _open_log(config)
+        _enter_dir(config)
+    except ConfigError as error:
+        print(error.report(), end="", file=sys.stderr)
+        return EXIT_FAILURE
+    if config.daemonize:
+        _daemonize()
+    # Forking while the AOF's background thread exists is safe here: that thread holds no lock
+    # that the child, which only writes a file and exits, would need.
+    warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
+    from kvrepl.server.app import Server
+
+    with asyncio.Runner(loop_factory=_loop_factory()) as runner:
+        return runner.run(Server(config, log).run())
+
+
+def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop where it is installed, unless KVREPL_LOOP=asyncio."""
+    if os.environ.get("KVREPL_LOOP") == "asyncio":
+        return None
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+def _read_file(path: str) -> str:
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.read()
+
+
+def _open_log(config: Config) -> Log:
+    log = Log()
+    log.set_level(config.loglevel)
+    if config.syslog_enabled:
+        log.use_syslog(config.syslog_ident, config.syslog_facility)
+    try:
+        log.open(config.logfile)
+    except OSError as error:
+        raise ConfigError(f"Can't open the log file: {error.strerror}") from error
+    return log
+
+
+def _enter_dir(config: Config) -> None:
+    """Enter `dir`; everything is relative to it from now on."""
+    try:
+        if config.dir:
+            os.chdir(config.dir)
+        config.dir = os.getcwd()
+    except OSError as error:
+        raise ConfigError(f"Can't chdir to '{config.dir}': {error.strerror}") from error
+    if not os.access(".", os.W_OK) and (config.save or config.appendonly):
+        raise ConfigError(
+            f"The folder '{config.dir}' is not writable: nothing could be saved there"
+        )
+
+
+def _daemonize() -> None:
+    """Go on in the background, detached from the terminal."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+    null = os.open(os.devnull, os.O_RDWR)
+    for fd in (0, 1, 2):
+        os.dup2(null, fd)
+    if null > 2:
+        os.close(null)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kvrepl")
+def main() -> None:
+    """Redis replication and persistence in Python: tools beside kvrepl-server."""
+
+
+@main.command("server", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def server_command(arguments: tuple[str, ...]) -> None:
+    """Run a server; the same as kvrepl-server ARGUMENTS."""
+    sys.exit(serve(list(arguments)))
+
+
+if __name__ == "__main__":
+    server_main()
