@@ -134,7 +134,6 @@ class Backlog:
         self._loose_bytes += count
         if self._loose_bytes >= BLOCK_BYTES:
             self._join()
-            self.trim()
 
     def cursor(self, offset: int) -> Cursor:
         """Add a reader.
@@ -215,3 +214,5 @@ class Backlog:
         else:
             self._blocks.append(joined)
             self._starts.append(self.end)
+            # Here and not in feed: where readers keep up, it is they who make the blocks.
+            self.trim()

@@ -15,6 +15,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from kvrepl.replication.backlog import BLOCK_BYTES
 from kvrepl.replication.links import ReplicaState
 from kvrepl.replication.settings import ReplicationSettings
 from tests.simulation.network import Connection, Scheduler
@@ -231,6 +232,10 @@ class Cluster:
         backlog = stream.backlog
         if backlog is not None and backlog.end != history.offset:
             raise Diverged(f"{node.name}: backlog ends at {backlog.end}, not {history.offset}")
+        if backlog is not None:
+            unread = max((link.lag_bytes for link in repl.master.replicas), default=0)
+            if backlog.histlen > max(backlog.limit_bytes, unread) + 2 * BLOCK_BYTES:
+                raise Diverged(f"{node.name}: backlog holds {backlog.histlen} bytes")
         if repl.master.replicas and backlog is None:
             raise Diverged(f"{node.name}: replicas attached and no backlog")
         for link in repl.master.replicas:
