@@ -311,7 +311,8 @@ class Aof:
             before = time.monotonic()
             with server.loading(plan.total_bytes) as progress:
                 for file in plan.files:
-                    await self._load_file(file, progress)
+                    for _ in self._load_file(file, progress):
+                        await asyncio.sleep(0)  # clients are answered -LOADING meanwhile
             if plan.files:
                 server.log.notice(
                     f"DB loaded from append only file: {time.monotonic() - before:.3f} seconds"
@@ -335,18 +336,19 @@ class Aof:
         )
         self._connect()
 
-    async def _load_file(self, file: startup.LoadFile, progress: LoadProgress) -> None:
+    def _load_file(self, file: startup.LoadFile, progress: LoadProgress) -> Iterator[None]:
+        """Load one file; yields after each piece, so that others may run in between."""
         server = self._server
         engine = server.engine
         client = engine.internal_client()
-        rdb_loader: SnapshotLoader | None = None
+        loader: SnapshotLoader | None = None
         replay: AofReplay | None = None
         for chunk in server.disk.read(file.path, LOAD_CHUNK_BYTES):
             progress.loaded_bytes += len(chunk)
-            if rdb_loader is None and replay is None:
+            if loader is None and replay is None:
                 if chunk.startswith(RDB_MAGIC):
                     server.log.notice("Reading RDB base file on AOF loading...")
-                    rdb_loader = SnapshotLoader(
+                    loader = SnapshotLoader(
                         engine.keyspace,
                         verify_checksum=server.config.rdbchecksum,
                         log=server.log.notice,
@@ -354,19 +356,20 @@ class Aof:
                 else:
                     replay = AofReplay()
             data = chunk
-            if rdb_loader is not None and replay is None:
-                rdb_loader.feed(chunk)
-                if not rdb_loader.finished:
-                    await asyncio.sleep(0)
+            if loader is not None and replay is None:
+                loader.feed(chunk)
+                if not loader.finished:
+                    yield
                     continue
-                data = rdb_loader.unused
-                replay = AofReplay(rdb_loader.offset)
+                # Before version 7 commands could follow an RDB in the same file.
+                data = loader.unused
+                replay = AofReplay(loader.offset)
             assert replay is not None
             for argv, end in replay.feed(data):
                 self._replay(client, argv, file.name, end)
-            await asyncio.sleep(0)
-        if rdb_loader is not None:
-            rdb_loader.close()
+            yield
+        if loader is not None:
+            server.adopt_functions(loader.close().functions)
         if replay is not None:
             self.carry_out(
                 startup.settle(
@@ -375,6 +378,27 @@ class Aof:
                     replay.finish(),
                     load_truncated=server.config.aof_load_truncated,
                 )
+            )
+
+    def reload(self) -> None:
+        """DEBUG LOADAOF: write everything out, then replace the dataset by what the files say.
+
+        Raises:
+            CommandError: the files cannot be loaded; the dataset is what could be read.
+        """
+        server = self._server
+        self.carry_out(self.log.flush(self._now_ms(), force=True))
+        server.engine.flush_for_load(lazily=False)
+        try:
+            plan = startup.plan_startup(server.disk, self.log.layout)
+            with server.loading(plan.total_bytes) as progress:
+                for file in plan.files:
+                    for _ in self._load_file(file, progress):
+                        pass
+        except (AofError, StorageError, RdbError) as error:
+            server.log.warning(str(error))
+            raise CommandError(b"ERR Error trying to load the AOF files, check server logs.") from (
+                error
             )
 
     def _replay(self, client: object, argv: list[bytes], name: str, end: int) -> None:
