@@ -391,4 +391,4 @@ def _check_size(c: Client, length: int) -> None:
 
 def _plain(value: bytes | bytearray | None) -> bytes | None:
     """A reply outlives the command, a bytearray in the keyspace may change: copy it."""
-    return bytes(value) if type(value) is bytearray else value
+    return value if value is None or type(value) is bytes else bytes(value)

@@ -8,9 +8,10 @@ database, `c.engine` everything else.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from kvrepl.engine import gates
+from kvrepl.errors import CommandError
 from kvrepl.resp import encode
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ class Port(Protocol):
     def abort(self) -> None:
         """Close at once, throwing pending output away."""
 
+    def flush(self) -> None:
+        """Write the client's output; called at the end of a turn."""
+
     def resume(self) -> None:
         """The client is no longer blocked: go on with the requests that were held back."""
 
@@ -38,6 +42,7 @@ class NoPort:
 
     def close_soon(self) -> None: ...
     def abort(self) -> None: ...
+    def flush(self) -> None: ...
     def resume(self) -> None: ...
 
 
@@ -57,7 +62,7 @@ class Client:
         is_replica: a replica that follows us; is_monitor: it called MONITOR.
         queued: commands queued since MULTI, None outside of it.
         dirty_exec: a command was refused while queueing; dirty_cas: a watched key changed.
-        watching: (db, key) pairs.
+        watching: (db, key) -> whether the key had expired already when it was watched.
         channels, patterns, shard_channels: subscriptions.
         wait: what it is blocked on, None when it is not.
     """
@@ -121,7 +126,7 @@ class Client:
         self.reply_mode = b"on"
         self.queued: list[tuple[Command, list[bytes]]] | None = None
         self.dirty_exec = self.dirty_cas = False
-        self.watching: set[tuple[Database, bytes]] = set()
+        self.watching: dict[tuple[Database, bytes], bool] = {}
         self.channels: dict[bytes, None] = {}
         self.patterns: dict[bytes, None] = {}
         self.shard_channels: dict[bytes, None] = {}
@@ -158,3 +163,19 @@ class Client:
     def subscriptions(self) -> int:
         """Channels and patterns together, as (UN)SUBSCRIBE counts them."""
         return len(self.channels) + len(self.patterns)
+
+
+BAD_NAME: Final = CommandError(
+    b"ERR Client names cannot contain spaces, newlines or special characters."
+)
+
+
+def checked_name(name: bytes) -> bytes:
+    """A name for a client, as CLIENT SETNAME and HELLO take it: no blank, nothing unprintable.
+
+    Raises:
+        CommandError: it has a character that would break the lines of CLIENT LIST.
+    """
+    if any(not 0x21 <= byte <= 0x7E for byte in name):
+        raise BAD_NAME
+    return name

@@ -33,7 +33,7 @@ class PubSub:
         self.channels: Subscribers = {}
         self.patterns: Subscribers = {}
         self.shard: Subscribers = {}
-        self._matchers: dict[bytes, Callable[[bytes], bool]] = {}
+        self._matchers: dict[bytes, Callable[[bytes], object]] = {}
 
     def subscribe(self, client: Client, channel: bytes) -> None:
         """Subscribe a client to a channel."""

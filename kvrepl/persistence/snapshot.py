@@ -18,7 +18,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import rdb
 from kvrepl import REDIS_VERSION
@@ -245,11 +245,12 @@ class SnapshotLoader:
         return self.loaded
 
     def _put(self, record: Key) -> None:
-        number, key, type_code, value, expires_at_ms, _, _ = record
+        number, key, type_code, plain, expires_at_ms, _, _ = record
+        value: Any = plain
         db = self._databases[number]
         loaded = self.loaded
         if type_code != TYPE_STRING:
-            value = from_rdb(type_code, value, self._keyspace.limits)
+            value = from_rdb(type_code, plain, self._keyspace.limits)
             if not len(value):
                 loaded.empty += 1
                 if loaded.empty <= LIMIT_LOGGED_EMPTY_KEYS:

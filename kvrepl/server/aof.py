@@ -21,6 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.errors import AofError, CommandError, StorageError
+from kvrepl.keyspace.encoding import type_name
 from kvrepl.persistence import startup
 from kvrepl.persistence.aof import AofReplay, unknown_command
 from kvrepl.persistence.disk import (
@@ -37,7 +38,7 @@ from kvrepl.persistence.disk import (
 )
 from kvrepl.persistence.lifecycle import AofState, AppendOnlyLog, child_result, child_temp
 from kvrepl.persistence.manifest import Layout
-from kvrepl.persistence.rewrite import RewriteSchedule, aof_base
+from kvrepl.persistence.rewrite import Entry, RewriteSchedule, aof_base
 from kvrepl.persistence.snapshot import SnapshotLoader
 from kvrepl.persistence.writer import AofWriter, FsyncPolicy
 from kvrepl.resp.values import Reply, Status
@@ -46,6 +47,7 @@ from kvrepl.server.saver import LoadError, LoadProgress
 from rdb import RdbError
 
 if TYPE_CHECKING:
+    from kvrepl.keyspace.database import Database
     from kvrepl.server.app import Server
     from kvrepl.server.children import Child, Reporter
 
@@ -250,7 +252,7 @@ class Aof:
             )
         timestamps = server.config.aof_timestamp_enabled
         return aof_base(
-            ((db.index, db.items()) for db in server.engine.keyspace.nonempty()),
+            ((db.index, _entries(db)) for db in server.engine.keyspace.nonempty()),
             functions=server.function_libraries(),
             now_s=server.clock.now_ms() // 1000 if timestamps else None,
         )
@@ -409,6 +411,10 @@ class Aof:
 
     def _now_ms(self) -> int:
         return self._server.clock.monotonic_ns() // 1_000_000
+
+
+def _entries(db: Database) -> Iterator[Entry]:
+    return ((key, type_name(value), value, at_ms) for key, value, at_ms in db.items())
 
 
 def _close(action: CloseFile) -> None:

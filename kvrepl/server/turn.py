@@ -18,17 +18,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvrepl.engine.dispatch import Engine
-
-
-class Flusher(Protocol):
-    """The port of a client whose output is to be written."""
-
-    def flush(self) -> None:
-        """Write the client's output to the socket."""
 
 
 class Turn:
