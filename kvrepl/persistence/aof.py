@@ -62,7 +62,7 @@ _STAR, _DOLLAR, _HASH = b"*$#"
 _NUMBER: Final = re.compile(rb"-?\d{0,19}")
 _TIMESTAMP: Final = re.compile(rb"#TS:(\d{1,18})\r?\Z")
 
-_RUN_BYTES: Final = 256 * 1024
+_RUN_BYTES: Final = 64 * 1024
 """How much is decoded in one run, so that a file with many annotations is not copied for each."""
 
 

@@ -121,7 +121,10 @@ def test_power_cut_at_every_point_loads_and_keeps_what_was_promised(
         assert third.numbers == list(range(len(third.numbers)))
 
 
-def test_kill_at_every_point_and_then_a_power_cut_keeps_what_the_next_process_showed() -> None:
+@pytest.mark.parametrize("pushes", [0, 1])
+def test_kill_at_every_point_and_then_a_power_cut_keeps_what_the_next_process_showed(
+    pushes: int,
+) -> None:
     for point in itertools.count(1):
         disk = ForgetfulDisk()
         disk.crash_at = point
@@ -134,7 +137,8 @@ def test_kill_at_every_point_and_then_a_power_cut_keeps_what_the_next_process_sh
             break
         disk.kill()
         second = check_after(disk, server, FsyncPolicy.ALWAYS)
-        second.push()
+        if pushes:
+            second.push()
         disk.crash()
         check_after(disk, second, FsyncPolicy.ALWAYS)
 
