@@ -4,6 +4,24 @@ Importing this package registers every command with `kvrepl.engine.spec`. Famili
 each other; what two of them need stands in `kvrepl.commands.arguments` or below.
 """
 
-from kvrepl.commands import replication, server, strings
+from kvrepl.commands import (
+    connection,
+    hashes,
+    lists,
+    replication,
+    server,
+    sets,
+    strings,
+    transactions,
+)
 
-__all__ = ["replication", "server", "strings"]
+__all__ = [
+    "connection",
+    "hashes",
+    "lists",
+    "replication",
+    "server",
+    "sets",
+    "strings",
+    "transactions",
+]

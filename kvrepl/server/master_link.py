@@ -172,7 +172,6 @@ class MasterLink:
         )
         self._progress = server.loading(max(size, 0), is_async=is_async)
         self._progress.__enter__()
-        server.log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
 
     def chunk(self, data: bytes) -> None:
         """The next bytes of the snapshot."""
@@ -221,8 +220,7 @@ class MasterLink:
             server.disk.rename(self._temp, server.config.dbfilename)
             server.disk.fsync_dir("")
             self._flush()
-            server.log.notice("MASTER <-> REPLICA sync: Loading DB in memory")
-            loaded = await server.saver.load(
+                loaded = await server.saver.load(
                 server.config.dbfilename, self._received, server.engine.keyspace,
                 drop_expired=False,
             )  # fmt: skip
@@ -320,7 +318,6 @@ class MasterLink:
 
     def _flush(self) -> None:
         server = self._server
-        server.log.notice("MASTER <-> REPLICA sync: Flushing old data")
         server.engine.flush_for_load(lazily=server.config.replica_lazy_flush)
 
     # ------------------------------------------------------------------- stream

@@ -315,7 +315,6 @@ class ReplicationShell:
             saved.replid,
             saved.offset,
         )
-        server.log.notice(f"Starting BGSAVE for SYNC with target: {action.target.value}")
         master = self.machine.master
         if action.target is Target.DISK:
             started = server.saver.bgsave(info, for_replicas=True)
