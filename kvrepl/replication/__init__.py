@@ -1,0 +1,22 @@
+"""PSYNC2 as state machines: bytes and time in, ordered actions out, no I/O anywhere.
+
+Read in this order:
+
+    wire        the bytes of the protocol, and the one place of its +1
+    history     which stream, and how far: ids, offset, and who may go on from them
+    backlog     the tail of the stream, shared by all who read it
+    stream      history and backlog together: what a server hands down
+    actions     what the shell is asked to do, and in which order it must
+    links       the master's view of one replica
+    master      the master's side: PSYNC, snapshots, streams, timeouts
+    states      the states of a link to a master, and what may follow what
+    handshake   what a replica asks, and how it reads the answers
+    payload     a snapshot on the wire
+    replica     the replica's side
+    apply       which bytes of the stream count as applied
+    quorum      WAIT, and who lags
+    failover    the planned failover
+    roles       both sides joined; what the shell talks to
+    report      INFO and ROLE
+    settings    what of redis.conf matters here
+"""

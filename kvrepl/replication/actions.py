@@ -170,7 +170,11 @@ class LinkUp(NamedTuple):
 
 
 class ApplyStream(NamedTuple):
-    """Bytes of the master's stream, to be parsed, applied and reported by applied()."""
+    """Bytes of the master's stream, to be parsed, applied and reported by applied().
+
+    What has run must be reported before anything else is told to the machine: a link lost in
+    between would have it asked for again, and run twice.
+    """
 
     data: bytes
 

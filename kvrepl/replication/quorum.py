@@ -32,6 +32,11 @@ def count_acknowledged(replicas: Iterable[ReplicaLink], offset: int) -> int:
     )
 
 
+def lagging(replicas: Iterable[ReplicaLink], offset: int) -> list[ReplicaLink]:
+    """Return the replicas a shutdown waits for: those without `offset` bytes. O(replicas)."""
+    return [replica for replica in replicas if replica.ack_offset != offset]
+
+
 class Waiter(NamedTuple):
     """A client in WAIT.
 

@@ -83,6 +83,7 @@ class ReplicaSide:
         self.host = ""
         self.port = 0
         self.resume_db: int | None = None
+        self.stream_db = 0
         self.failing_over = False
         self.down_since_ms: int | None = None
         self.last_io_ms = 0
@@ -220,6 +221,7 @@ class ReplicaSide:
             return
         assert 0 <= count <= self.pending_bytes, (count, self.pending_bytes)
         self.pending_bytes -= count
+        self.stream_db = db
         if self.resume_db is not None:
             self.resume_db = db
         pending = self._pending
@@ -377,6 +379,7 @@ class ReplicaSide:
             return self._disconnected(now_ms)
         self.last_io_ms = now_ms
         self.down_since_ms = None
+        self.stream_db = db
         actions: Actions = [LinkUp(db)]
         if self._ack_at_once:
             self._ack_at_once = False

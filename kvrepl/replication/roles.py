@@ -111,7 +111,10 @@ class Replication:
         """Return what an RDB file made now has to say, None where it could not be gone on from."""
         history = self.history
         if not self.is_master:
-            db = self.replica.resume_db
+            # Under a master from before PSYNC nothing can be resumed, but our own replicas,
+            # who follow a history of ours, must know the database.
+            replica = self.replica
+            db = replica.stream_db if replica.connected else replica.resume_db
             return SaveInfo(db, history.replid, history.offset) if db is not None else None
         if self.stream.backlog is None:
             return None
