@@ -16,7 +16,10 @@ from kvrepl.numbers import LongDouble, parse_float, parse_int, parse_long_double
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
+    from kvrepl.keyspace.database import Database
 
+INT32_MIN: Final = -(1 << 31)
+INT32_MAX: Final = (1 << 31) - 1
 INT64_MIN: Final = -(1 << 63)
 INT64_MAX: Final = (1 << 63) - 1
 UINT64_MAX: Final = (1 << 64) - 1
@@ -24,8 +27,13 @@ DIGITS: Final = b"0123456789"
 
 TIMEOUT_NOT_FLOAT: Final = CommandError(b"ERR timeout is not a float or out of range")
 TIMEOUT_NEGATIVE: Final = CommandError(b"ERR timeout is negative")
+DB_RANGE: Final = CommandError(b"ERR DB index is out of range")
+INT32_RANGE: Final = CommandError(
+    b"ERR value is out of range, value must between %d and %d" % (INT32_MIN, INT32_MAX)
+)
 INVALID_CURSOR: Final = CommandError(b"ERR invalid cursor")
 NOT_POSITIVE: Final = CommandError(b"ERR value is out of range, must be positive")
+VALUE_RANGE: Final = CommandError(b"ERR value is out of range")
 COUNT_RANGE: Final = CommandError(
     b"ERR value is out of range, value must between %d and %d" % (-INT64_MAX, INT64_MAX)
 )
@@ -69,6 +77,21 @@ def signed_count(argument: bytes) -> int:
     if value == INT64_MIN:
         raise COUNT_RANGE
     return value
+
+
+def pair_count(argv: list[bytes], option: bytes) -> tuple[int, bool]:
+    """The count of HRANDFIELD and ZRANDMEMBER, and whether the option behind it is given.
+
+    Args:
+        argv: the command, with at least three arguments.
+        option: in upper case.
+    """
+    count = signed_count(argv[2])
+    if len(argv) > 4 or (len(argv) == 4 and argv[3].upper() != option):
+        raise SYNTAX
+    if len(argv) == 4 and abs(count) > INT64_MAX // 2:
+        raise VALUE_RANGE
+    return count, len(argv) == 4
 
 
 def timeout_ms(argument: bytes) -> int:
@@ -162,3 +185,14 @@ def require(condition: bool) -> None:
     """Raise Redis's syntax error unless the condition holds."""
     if not condition:
         raise SYNTAX
+
+
+def database(c: Client, argument: bytes) -> Database:
+    """The database that a number names (SELECT, MOVE, COPY)."""
+    index = integer(argument)
+    if not INT32_MIN <= index <= INT32_MAX:
+        raise INT32_RANGE
+    databases = c.engine.keyspace.databases
+    if not 0 <= index < len(databases):
+        raise DB_RANGE
+    return databases[index]

@@ -68,8 +68,8 @@ ALLOWED_NAMES = {
     "os": {"PathLike", "fspath"},
 }
 
-SHARED_BY_FAMILIES = {"arguments"}
-"""Modules of commands/ that hold no command: how arguments are read."""
+SHARED_BY_FAMILIES = {"arguments", "elements"}
+"""Modules of commands/ that hold no command: how arguments are read, elements taken."""
 
 IMPURE_CALLS = frozenset(("open", "input", "print", "breakpoint"))
 ALLOWED_CALLERS = ("rdb",)  # rdb.read(path) opens its file; rdb.cli prints
