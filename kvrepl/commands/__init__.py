@@ -11,6 +11,9 @@ from kvrepl.commands import (
     replication,
     server,
     sets,
+    sortedsets,
+    sortedsets_algebra,
+    sortedsets_ranges,
     strings,
     transactions,
 )
@@ -22,6 +25,9 @@ __all__ = [
     "replication",
     "server",
     "sets",
+    "sortedsets",
+    "sortedsets_algebra",
+    "sortedsets_ranges",
     "strings",
     "transactions",
 ]
