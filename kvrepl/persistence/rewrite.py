@@ -1,8 +1,9 @@
 """Rewriting the log: the commands that rebuild a dataset, and when a rewrite is due.
 
 A base in AOF form (`aof-use-rdb-preamble no`) is the shortest list of commands that makes the
-dataset: for each key one SET, or RPUSH, SADD, ZADD or HMSET with up to 64 items at a time, and a
-PEXPIREAT where it has an expiry. It is produced as chunks of bytes, of which memory holds one.
+dataset: for each key one SET, or RPUSH, SADD, ZADD or HMSET with up to 64 items at a time, or
+what a stream needs, and a PEXPIREAT where it has an expiry. It is produced as chunks of bytes, of
+which memory holds one.
 
 `RewriteSchedule` decides when the log has grown enough, and holds back after failures.
 
@@ -18,6 +19,7 @@ from typing import Any, Final
 
 from kvrepl.persistence.aof import select, timestamp
 from kvrepl.persistence.disk import Log
+from rdb.streams import Group, Pending, Stream, StreamId
 
 ITEMS_PER_COMMAND: Final = 64
 """Most items of a collection in one command (AOF_REWRITE_ITEMS_PER_CMD)."""
@@ -28,7 +30,8 @@ CHUNK_BYTES: Final = 64 * 1024
 Entry = tuple[bytes, bytes, Any, int | None]
 """A key, its type as TYPE names it (b"string", ...), its value, and its expiry in Unix
 milliseconds or None. A value is bytes or bytearray, or what iterates as the type does: list and
-set over elements, hash by items() over pairs, zset over (member, score) in ascending order."""
+set over elements, hash by items() over pairs, zset over (member, score) in ascending order; a
+stream is an rdb.streams.Stream."""
 
 
 def aof_base(
@@ -115,14 +118,73 @@ def rewrite_zset(key: bytes, value: Iterable[tuple[bytes, float]]) -> Iterator[b
     return _batches(b"ZADD", key, flat, 2)
 
 
+def rewrite_stream(key: bytes, value: Stream) -> Iterator[bytes]:
+    """XADD for each entry, XSETID, then each group with its consumers and what they owe.
+
+    A stream without entries is made by an XADD that trims itself away. Source: aof.c
+    rewriteStreamObject.
+    """
+    for entry_id, fields in value.entries:
+        yield _command(b"XADD", key, _stream_id(entry_id), *fields)
+    if not value.entries:
+        yield _command(b"XADD", key, b"MAXLEN", b"0", b"0-1", b"x", b"y")
+    yield _command(
+        b"XSETID",
+        key,
+        _stream_id(value.last_id),
+        b"ENTRIESADDED",
+        b"%d" % value.entries_added,
+        b"MAXDELETEDID",
+        _stream_id(value.max_deleted_id),
+    )
+    for group in value.groups:
+        yield from _rewrite_group(key, group)
+
+
+def _rewrite_group(key: bytes, group: Group) -> Iterator[bytes]:
+    """XGROUP CREATE, and for each consumer its XCLAIMs, or XGROUP CREATECONSUMER if it has none."""
+    yield _command(
+        b"XGROUP",
+        b"CREATE",
+        key,
+        group.name,
+        _stream_id(group.last_id),
+        b"ENTRIESREAD",
+        b"%d" % group.entries_read,
+    )
+    owed: dict[bytes, list[Pending]] = {consumer.name: [] for consumer in group.consumers}
+    for pending in group.pending:
+        if pending.consumer is not None:
+            owed[pending.consumer].append(pending)
+    for name, entries in owed.items():
+        if not entries:
+            yield _command(b"XGROUP", b"CREATECONSUMER", key, group.name, name)
+        for pending in entries:
+            yield _command(
+                b"XCLAIM",
+                key,
+                group.name,
+                name,
+                b"0",
+                _stream_id(pending.id),
+                b"TIME",
+                b"%d" % pending.delivered_at_ms,
+                b"RETRYCOUNT",
+                b"%d" % pending.deliveries,
+                b"JUSTID",
+                b"FORCE",
+            )
+
+
 REWRITERS: Final[dict[bytes, Callable[[bytes, Any], Iterator[bytes]]]] = {
     b"string": rewrite_string,
     b"list": rewrite_list,
     b"set": rewrite_set,
     b"hash": rewrite_hash,
     b"zset": rewrite_zset,
+    b"stream": rewrite_stream,
 }
-"""How each type is rewritten; a type of its own room adds itself here (streams do)."""
+"""How each type is rewritten."""
 
 
 def _batches(verb: bytes, key: bytes, items: Iterable[bytes], width: int) -> Iterator[bytes]:
@@ -136,6 +198,10 @@ def _command(*argv: bytes | bytearray) -> bytes:
     return b"*%d\r\n" % len(argv) + b"".join(
         [b"$%d\r\n%b\r\n" % (len(arg), bytes(arg)) for arg in argv]
     )
+
+
+def _stream_id(stream_id: StreamId) -> bytes:
+    return b"%d-%d" % stream_id
 
 
 class RewriteSchedule:
