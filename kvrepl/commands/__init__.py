@@ -6,9 +6,12 @@ each other; what two of them need stands in `kvrepl.commands.arguments` or below
 
 from kvrepl.commands import (
     connection,
+    expiry,
     hashes,
+    keys,
     lists,
     replication,
+    scan,
     server,
     sets,
     sortedsets,
@@ -20,9 +23,12 @@ from kvrepl.commands import (
 
 __all__ = [
     "connection",
+    "expiry",
     "hashes",
+    "keys",
     "lists",
     "replication",
+    "scan",
     "server",
     "sets",
     "sortedsets",

@@ -297,10 +297,10 @@ class Engine:
             reply = error
         else:
             if reply is None:
-                if self.gates & gates.MONITORED:
-                    admission.feed_monitors(self, client, command, argv)
                 client.last_command = command
                 reply = self.call(client, command, argv)
+                if self.gates & gates.MONITORED:
+                    admission.feed_monitors(self, client, command, argv)
         return admission.quieten(client, reply) if quiet else reply
 
     def disk_error(self) -> CommandError:
@@ -320,9 +320,15 @@ class Engine:
         self.propagation.also(db.index, [verb, key])
 
     def touched(self, db: Database, key: bytes) -> None:
-        """A watched key changed: the transactions that watch it will not run."""
+        """A watched key changed: the transactions that watch it will not run.
+
+        A key that had expired before it was watched and is now removed did not change.
+        """
         for client in db.watched[key]:
-            client.dirty_cas = True
+            if client.watching[db, key] and db.peek(key) is None:
+                client.watching[db, key] = False
+            else:
+                client.dirty_cas = True
 
     def invalidated(self, db: Database, key: bytes) -> None:
         """A key changed while clients track keys."""

@@ -256,6 +256,17 @@ class Database:
         """The instant at which the key expires, None where it has none. O(1)."""
         return self.expires[hash(key) & self.mask].get(key)
 
+    def is_overdue(self, key: bytes) -> bool:
+        """Whether the key's time has come, whoever asks; deletes nothing. O(1).
+
+        While loading nothing is considered expired (db.c, keyIsExpired).
+        """
+        expires_at_ms = self.expires[hash(key) & self.mask].get(key)
+        if expires_at_ms is None:
+            return False
+        keyspace = self.keyspace
+        return keyspace.now_ms > expires_at_ms and keyspace.expiry_mode != IGNORE
+
     def expire_at(self, key: bytes, expires_at_ms: int) -> None:
         """Let an existing key expire at an instant. O(1). The caller reports the change."""
         i = hash(key) & self.mask

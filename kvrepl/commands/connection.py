@@ -1,0 +1,182 @@
+"""The connection itself: who speaks (AUTH, HELLO), which database, is anybody there.
+
+There is one user, `default`, whose password is `requirepass`; without one everybody is let in.
+Cluster mode does not exist here, so ASKING, READONLY and READWRITE only say so.
+
+Source: Redis 7.0 networking.c (helloCommand, resetCommand), acl.c (authCommand), db.c, server.c.
+"""
+
+from __future__ import annotations
+
+import hmac
+from typing import TYPE_CHECKING, Final
+
+from kvrepl import REDIS_VERSION
+from kvrepl.commands.arguments import database, integer
+from kvrepl.engine import admission, gates
+from kvrepl.engine.client import checked_name
+from kvrepl.engine.spec import command
+from kvrepl.errors import SYNTAX, CommandError
+from kvrepl.resp.values import OK, PONG, Reply, Status
+
+if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
+
+NO_PASSWORD: Final = CommandError(
+    b"ERR AUTH <password> called without any password configured for the default user."
+    b" Are you sure your configuration is correct?"
+)
+WRONGPASS: Final = CommandError(b"WRONGPASS invalid username-password pair or user is disabled.")
+NOPROTO: Final = CommandError(b"NOPROTO unsupported protocol version")
+PROTOCOL_NUMBER: Final = CommandError(b"ERR Protocol version is not an integer or out of range")
+HELLO_NOAUTH: Final = CommandError(
+    b"NOAUTH HELLO must be called with the client already authenticated, otherwise the HELLO AUTH"
+    b" <user> <pass> option can be used to authenticate the client and select the RESP protocol"
+    b" version at the same time"
+)
+CLUSTER_DISABLED: Final = CommandError(b"ERR This instance has cluster support disabled")
+ONLY_NORMAL: Final = CommandError(b"ERR can only reset normal client connections")
+
+DEFAULT_USER: Final = b"default"
+REDACTED: Final = b"(redacted)"
+"""What MONITOR and the slow log show of a password."""
+
+
+@command(
+    "ping",
+    -1,
+    "fast",
+    acl="connection",
+    tips=["request_policy:all_shards", "response_policy:all_succeeded"],
+)
+def ping(c: Client, argv: list[bytes]) -> Reply:
+    """Ping the server. O(1)."""
+    if len(argv) > 2:
+        raise CommandError(b"ERR wrong number of arguments for 'ping' command")
+    if c.gates & gates.PUBSUB and c.resp == 2:
+        # A subscriber of RESP2 must be able to tell it from a message.
+        return [b"pong", argv[1] if len(argv) == 2 else b""]
+    return argv[1] if len(argv) == 2 else PONG
+
+
+@command("echo", 2, "loading stale fast", acl="connection")
+def echo(c: Client, argv: list[bytes]) -> Reply:
+    """Echo the given string. O(1)."""
+    return argv[1]
+
+
+@command("select", 2, "loading stale fast", acl="connection")
+def select(c: Client, argv: list[bytes]) -> Reply:
+    """Change the selected database of the current connection. O(1)."""
+    c.db = database(c, argv[1])
+    return OK
+
+
+@command("auth", -2, "noscript loading stale fast no_auth allow_busy", acl="connection")
+def auth(c: Client, argv: list[bytes]) -> Reply:
+    """Authenticate to the server. O(password)."""
+    if len(argv) > 3:
+        raise SYNTAX
+    user, password = (argv[1], argv[2]) if len(argv) == 3 else (DEFAULT_USER, argv[1])
+    argv[1:] = [REDACTED] * (len(argv) - 1)
+    if len(argv) == 2 and not c.engine.config.requirepass:
+        raise NO_PASSWORD
+    _authenticate(c, user, password)
+    return OK
+
+
+def _authenticate(c: Client, user: bytes, password: bytes) -> None:
+    """Let the client in, or raise WRONGPASS. The time taken does not depend on the password."""
+    expected = c.engine.config.requirepass
+    if user != DEFAULT_USER or (expected and not hmac.compare_digest(password, expected)):
+        raise WRONGPASS
+    c.lower_gate(gates.AUTH)
+
+
+@command("hello", -1, "noscript loading stale fast no_auth allow_busy", acl="connection")
+def hello(c: Client, argv: list[bytes]) -> Reply:
+    """Handshake: choose the protocol, authenticate, and name the connection. O(1)."""
+    protocol = c.resp
+    if len(argv) > 1:
+        protocol = integer(argv[1], PROTOCOL_NUMBER)
+        if protocol not in (2, 3):
+            raise NOPROTO
+    i = 2
+    while i < len(argv):
+        option = argv[i].upper()
+        if option == b"AUTH" and i + 2 < len(argv):
+            user, password = argv[i + 1 : i + 3]
+            argv[i + 1 : i + 3] = [REDACTED, REDACTED]
+            _authenticate(c, user, password)
+            i += 3
+        elif option == b"SETNAME" and i + 1 < len(argv):
+            c.name = checked_name(argv[i + 1])
+            i += 2
+        else:
+            raise CommandError(b"ERR Syntax error in HELLO option '%b'" % argv[i])
+    if c.gates & gates.AUTH:
+        raise HELLO_NOAUTH
+    c.resp = protocol
+    return {
+        b"server": b"redis",
+        b"version": REDIS_VERSION.encode(),
+        b"proto": protocol,
+        b"id": c.id,
+        b"mode": b"standalone",
+        b"role": b"replica" if c.engine.is_replica else b"master",
+        b"modules": [],
+    }
+
+
+@command("quit", -1, "noscript loading stale fast no_auth allow_busy", acl="connection")
+def quit_(c: Client, argv: list[bytes]) -> Reply:
+    """Close the connection. O(1)."""
+    c.close_soon()
+    return OK
+
+
+@command("reset", 1, "noscript loading stale fast no_auth allow_busy", acl="connection")
+def reset(c: Client, argv: list[bytes]) -> Reply:
+    """Make the connection as it was when it came in. O(subscriptions and watched keys)."""
+    if c.is_replica or c.is_master:
+        raise ONLY_NORMAL
+    engine = c.engine
+    if c.is_monitor:
+        c.is_monitor = False
+        engine.monitors.pop(c, None)
+        engine.update_monitored()
+    c.db = engine.keyspace.databases[0]
+    c.resp = 2
+    c.name = b""
+    c.reply_mode = b"on"
+    admission.discard(engine, c)
+    engine.pubsub.drop(c)
+    c.lower_gate(gates.PUBSUB | gates.REPLICA | gates.QUIET)
+    if engine.config.requirepass:
+        c.raise_gate(gates.AUTH)
+    return Status(b"RESET")
+
+
+@command("time", 1, "loading stale fast", tips=["nondeterministic_output"])
+def time(c: Client, argv: list[bytes]) -> Reply:
+    """Get the server's time: seconds, and microseconds of that second. O(1)."""
+    seconds, ms = divmod(c.engine.clock.now_ms(), 1000)
+    return [b"%d" % seconds, b"%d" % (ms * 1000)]
+
+
+@command("asking", 1, "fast", acl="connection")
+def asking(c: Client, argv: list[bytes]) -> Reply:
+    """Go on after an -ASK redirection; needs cluster mode."""
+    raise CLUSTER_DISABLED
+
+
+@command("readonly", 1, "loading stale fast", acl="connection")
+def readonly(c: Client, argv: list[bytes]) -> Reply:
+    """Enable read queries on a replica of a cluster; needs cluster mode."""
+    raise CLUSTER_DISABLED
+
+
+@command("readwrite", 1, "loading stale fast", acl="connection")
+def readwrite(c: Client, argv: list[bytes]) -> Reply:
+    """Disable read queries on a replica of a cluster; needs cluster mode."""
+    raise CLUSTER_DISABLED
