@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 
 from kvrepl.errors import StorageError
 from kvrepl.persistence.disk import AUTOSYNC_BYTES, Disk, write_all, write_durably
-from kvrepl.server.disk import RealDisk
+from kvrepl.server.disk import RealDisk, RealFile
 from tests.simulation.disk import ForgetfulDisk
 
 
@@ -89,6 +90,32 @@ def test_real_file_on_a_full_device_raises() -> None:
     file.close()
     with pytest.raises(StorageError):
         file.write(b"x")
+
+
+def test_real_file_on_a_disk_that_fills_up_says_how_much_was_written(tmp_path: Path) -> None:
+    file = RealDisk(str(tmp_path)).create("a")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        assert file.write(b"123456") == 6
+        assert file.write(b"789012") == 4
+        with pytest.raises(StorageError, match="File too large"):
+            file.write(b"x")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (tmp_path / "a").read_bytes() == b"1234567890"
+
+
+def test_real_file_continues_a_write_that_a_pipe_takes_in_parts() -> None:
+    reader, writer = os.pipe()
+    data = bytes(range(256)) * 2048
+    os.set_blocking(writer, False)
+    file = RealFile(writer, "pipe")
+    written = file.write(data)  # the pipe is full after a part, which is no error yet
+    assert 0 < written < len(data)
+    assert os.read(reader, written) == data[:written]
+    os.close(reader)
+    file.close()
 
 
 def test_real_disk_refuses_a_folder_where_a_file_is(tmp_path: Path) -> None:
