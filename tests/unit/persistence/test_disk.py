@@ -106,7 +106,7 @@ def test_real_file_on_a_disk_that_fills_up_says_how_much_was_written(tmp_path: P
     assert (tmp_path / "a").read_bytes() == b"1234567890"
 
 
-def test_real_file_continues_a_write_that_a_pipe_takes_in_parts() -> None:
+def test_real_file_with_a_write_taken_in_part_says_how_much() -> None:
     reader, writer = os.pipe()
     data = bytes(range(256)) * 2048
     os.set_blocking(writer, False)
