@@ -119,7 +119,7 @@ class Backlog:
         """Tell whether a reader that has `offset` bytes can go on from here. O(1)."""
         return self._starts[0] <= offset <= self.end
 
-    # hot: benchmarks/replication (feed); every write of a master comes through here.
+    # hot: every write of a master comes through here.
     def feed(self, data: bytes) -> None:
         """Append to the stream.
 

@@ -171,7 +171,7 @@ class ReplicaSide:
         Cost: O(len(data)).
         """
         self.last_io_ms = now_ms
-        if self.state is State.CONNECTED:  # hot: benchmarks/replication (relay)
+        if self.state is State.CONNECTED:  # hot: nearly every read ends here
             return self._take_stream(data)
         actions: Actions = []
         while data:

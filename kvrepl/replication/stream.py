@@ -46,7 +46,7 @@ class Stream:
         self._limit_bytes = backlog_limit_bytes
         self._sink: Backlog | None = None
 
-    # hot: benchmarks/replication (feed); every write of a master comes through here.
+    # hot: every write of a master comes through here.
     def feed(self, db: int, data: bytes) -> None:
         """Append a command that this master originates; nothing on a replica.
 

@@ -76,10 +76,18 @@ def test_promotion_continues_the_old_history_under_a_new_id() -> None:
     # Who was at that offset, or before it, may go on.
     again = server.on_psync(10, [b"PSYNC", b"a" * 40, b"101"], 0)
     assert do.StartStream in kinds(again)
+
+
+def test_promotion_selects_anew_even_where_the_database_was_known_before() -> None:
+    server = make()
+    attach(server, 1)
+    server.stream.feed(4, SET)
+    follow(server, 100)
+    server.replicaof_no_one(0)
     server.stream.feed(4, SET)
     backlog = server.stream.backlog
     assert backlog is not None
-    assert bytes(backlog.read(100, 23)[0]) == wire.select(4), "SELECT is forced on promotion"
+    assert b"".join(map(bytes, backlog.read(100, 999))) == wire.select(4) + SET
 
 
 def test_promotion_of_a_master_does_nothing() -> None:
@@ -297,6 +305,17 @@ def test_failover_whose_time_is_up_is_given_up_or_forced(forced: bool) -> None:
         actions += server.tick(now_ms)
     assert (do.ResumeWrites() in actions) == (not forced)
     assert server.is_master == (not forced)
+
+
+@pytest.mark.parametrize(("timeout", "pinged"), [(b"", True), (b" TIMEOUT 60000", False)])
+def test_failover_with_a_time_limit_keeps_the_offset_still(timeout: bytes, pinged: bool) -> None:
+    server = make(repl_ping_replica_period=1)
+    attach(server, 1)
+    server.stream.feed(0, SET)
+    server.on_failover((b"FAILOVER" + timeout).split(), 0)
+    before = server.history.offset
+    server.tick(1000)
+    assert (server.history.offset > before) == pinged
 
 
 def test_failover_aborted_resumes_writes() -> None:
