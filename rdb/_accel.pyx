@@ -3,11 +3,14 @@
 
     lzf_compress, lzf_decompress    rdb.lzf
     listpack_decode                 rdb.blobs.listpack
+    listpack_encode, listpack_entry rdb.blobs.listpack
     read_strings                    rdb.strings.decode_strings_reference
+    read_scored                     rdb.values, the loop of a type 5 sorted set
     parse_strings                   RdbReader._parse_key, for string values
+    encode_elements                 rdb.values.encode_elements_reference
     encode_strings                  rdb.writer.encode_strings_reference
 
-encode_strings runs in the child of a fork. It declares the C API with PyObject* instead of
+encode_strings and encode_elements run in the child of a fork. They declare the C API with PyObject* instead of
 object, so that Cython has nothing to count: the dataset's reference counts, and with them the
 pages they are on, stay as they are.
 """
@@ -27,6 +30,10 @@ cdef extern from "Python.h":
     int _exact_bytes "PyBytes_CheckExact" (PyObject *)
     char *_bytes_data "PyBytes_AS_STRING" (PyObject *)
     Py_ssize_t _bytes_size "PyBytes_GET_SIZE" (PyObject *)
+    int _exact_dict "PyDict_CheckExact" (PyObject *)
+    int _exact_list "PyList_CheckExact" (PyObject *)
+    Py_ssize_t _list_size "PyList_GET_SIZE" (PyObject *)
+    PyObject *_list_item "PyList_GET_ITEM" (PyObject *, Py_ssize_t)
     int _dict_next "PyDict_Next" (PyObject *, Py_ssize_t *, PyObject **, PyObject **)
     PyObject *_dict_get "PyDict_GetItemWithError" (PyObject *, PyObject *) except? NULL
     long long _as_long_long "PyLong_AsLongLong" (PyObject *) except? -1
@@ -330,6 +337,30 @@ def read_strings(bytes data not None, Py_ssize_t pos, Py_ssize_t count, list str
     return pos
 
 
+def read_scored(bytes data not None, Py_ssize_t pos, Py_ssize_t count, list pairs not None):
+    """Append up to `count` - len(pairs) pairs of a string and a little-endian double.
+
+    Returns the position after the last; ends as read_strings does.
+    """
+    cdef const uint8_t *raw = <const uint8_t *>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t left = count - len(pairs), at
+    cdef double score
+    cdef object member
+    while left > 0:
+        at = pos
+        member = _string(raw, size, &at)
+        if member is None or at + 8 > size:
+            break
+        memcpy(&score, raw + at, 8)
+        if score != score:
+            break
+        pairs.append((member, score))
+        pos = at + 8
+        left -= 1
+    return pos
+
+
 cdef inline object _new_key(
     object db, object key, object type_code, object value, object expires_at_ms
 ):
@@ -610,6 +641,192 @@ cdef inline int _put_string(
     memcpy(cursor, data, size)
     out.size = (cursor - out.data) + size
     return 0
+
+
+cdef inline int _put_element(
+    Output *out, PyObject *element, bint compress, int32_t *table
+) except -1:
+    if not _exact_bytes(element):
+        raise TypeError("elements must be bytes")
+    _put_string(
+        out, <const uint8_t *>_bytes_data(element), _bytes_size(element), compress, table
+    )
+    return 0
+
+
+def encode_elements(container not None, bint compress):
+    """See rdb.values.encode_elements. A list and a dict lend their elements, others count them."""
+    cdef PyObject *source = <PyObject *>container
+    cdef PyObject *key = NULL
+    cdef PyObject *value = NULL
+    cdef Py_ssize_t cursor = 0, count
+    cdef object element
+    cdef Output out
+    cdef int32_t *table = NULL
+    out.size = 0
+    out.room = 1024
+    out.data = <uint8_t *>PyMem_Malloc(out.room)
+    try:
+        table = <int32_t *>PyMem_Malloc(sizeof(int32_t) << MAX_TABLE_BITS)
+        if out.data == NULL or table == NULL:
+            raise MemoryError
+        if _exact_dict(source):
+            while _dict_next(source, &cursor, &key, &value):
+                _put_element(&out, key, compress, table)
+                _put_element(&out, value, compress, table)
+        elif _exact_list(source):
+            count = _list_size(source)
+            while cursor < count:
+                _put_element(&out, _list_item(source, cursor), compress, table)
+                cursor += 1
+        else:
+            for element in container:
+                _put_element(&out, <PyObject *>element, compress, table)
+        return PyBytes_FromStringAndSize(<char *>out.data, out.size)
+    finally:
+        PyMem_Free(out.data)
+        PyMem_Free(table)
+
+
+# --- listpack
+
+
+cdef inline int _int64_of(const uint8_t *text, Py_ssize_t size, int64_t *number) noexcept nogil:
+    """Whether `text` is the canonical decimal text of 64 bits."""
+    cdef uint64_t value = 0, digit, limit = 0x7FFFFFFFFFFFFFFF
+    cdef Py_ssize_t at = 0
+    if size == 0 or size > 20:
+        return 0
+    if text[0] == 45:
+        at = 1
+        limit += 1
+        if size == 1:
+            return 0
+    if text[at] == 48:
+        number[0] = 0
+        return size == 1
+    while at < size:
+        if text[at] < 48 or text[at] > 57:
+            return 0
+        digit = text[at] - 48
+        if value > (limit - digit) // 10:
+            return 0
+        value = value * 10 + digit
+        at += 1
+    number[0] = <int64_t>(0 - value if text[0] == 45 else value)
+    return 1
+
+
+cdef int _put_entry(Output *out, const uint8_t *text, Py_ssize_t size) except -1:
+    cdef uint8_t *start
+    cdef uint8_t *cursor
+    cdef int64_t number = 0
+    cdef int width = 0, group
+    cdef Py_ssize_t entry
+    # Longest head 5 bytes, longest backlen 5.
+    _reserve(out, size + 10)
+    start = cursor = out.data + out.size
+    if _int64_of(text, size, &number):
+        if 0 <= number <= 127:
+            cursor[0] = <uint8_t>number
+            cursor += 1
+        elif -4096 <= number <= 4095:
+            cursor[0] = <uint8_t>(0xC0 | (number >> 8 & 0x1F))
+            cursor[1] = <uint8_t>(number & 0xFF)
+            cursor += 2
+        else:
+            if -32768 <= number <= 32767:
+                cursor[0] = 0xF1
+                width = 2
+            elif -8388608 <= number <= 8388607:
+                cursor[0] = 0xF2
+                width = 3
+            elif -2147483648 <= number <= 2147483647:
+                cursor[0] = 0xF3
+                width = 4
+            else:
+                cursor[0] = 0xF4
+                width = 8
+            memcpy(cursor + 1, &number, width)
+            cursor += 1 + width
+    else:
+        if size < 64:
+            cursor[0] = <uint8_t>(0x80 | size)
+            cursor += 1
+        elif size < 4096:
+            cursor[0] = <uint8_t>(0xE0 | size >> 8)
+            cursor[1] = <uint8_t>(size & 0xFF)
+            cursor += 2
+        else:
+            if size > 0xFFFFFFFF:
+                raise OverflowError("a listpack element is limited to 4 GiB")
+            cursor[0] = 0xF0
+            memcpy(cursor + 1, &size, 4)
+            cursor += 5
+        memcpy(cursor, text, size)
+        cursor += size
+    entry = cursor - start
+    for group in range(_backlen_bytes(entry) - 1, -1, -1):
+        cursor[0] = <uint8_t>(entry >> (7 * group) & 127)
+        if cursor != start + entry:
+            cursor[0] |= 128
+        cursor += 1
+    out.size = cursor - out.data
+    return 0
+
+
+def listpack_entry(bytes element not None):
+    """See rdb.blobs.listpack.encode_entry."""
+    cdef Output out
+    out.size = 0
+    out.room = PyBytes_GET_SIZE(element) + 16
+    out.data = <uint8_t *>PyMem_Malloc(out.room)
+    try:
+        if out.data == NULL:
+            raise MemoryError
+        _put_entry(
+            &out, <const uint8_t *>PyBytes_AS_STRING(element), PyBytes_GET_SIZE(element)
+        )
+        return PyBytes_FromStringAndSize(<char *>out.data, out.size)
+    finally:
+        PyMem_Free(out.data)
+
+
+def listpack_encode(elements not None):
+    """See rdb.blobs.listpack.encode."""
+    cdef Output out
+    cdef object element
+    cdef Py_ssize_t count = 0
+    cdef uint32_t total
+    out.size = 6
+    out.room = 512
+    out.data = <uint8_t *>PyMem_Malloc(out.room)
+    try:
+        if out.data == NULL:
+            raise MemoryError
+        for element in elements:
+            if type(element) is not bytes:
+                raise TypeError("elements must be bytes")
+            _put_entry(
+                &out, <const uint8_t *>PyBytes_AS_STRING(element), PyBytes_GET_SIZE(element)
+            )
+            count += 1
+        _reserve(&out, 1)
+        out.data[out.size] = 0xFF
+        out.size += 1
+        if out.size > 0xFFFFFFFF:
+            raise OverflowError("a listpack is limited to 4 GiB")
+        total = <uint32_t>out.size
+        memcpy(out.data, &total, 4)
+        if count > 65535:
+            count = 65535
+        memcpy(out.data + 4, &count, 2)
+        return PyBytes_FromStringAndSize(<char *>out.data, out.size)
+    finally:
+        PyMem_Free(out.data)
+
+
+# --- a segment of the keyspace
 
 
 def encode_strings(dict segment not None, dict expires not None, bint compress):

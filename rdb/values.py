@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from rdb import constants as c
+from rdb.accel import accel
 from rdb.blobs import intset, listpack, ziplist, zipmap
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
@@ -151,24 +152,31 @@ def _text_score(data: bytes, pos: int) -> tuple[float, int]:
     end = pos + length
     if end > len(data):
         raise Incomplete(end)
-    return _score(data[pos:end]), end
+    return _scores([data[pos:end]])[0], end
 
 
-def _score(text: bytes) -> float:
+def _scores(texts: list[bytes]) -> list[float]:
     try:
-        score = float(text)
+        scores = list(map(float, texts))
     except ValueError:
-        raise RdbError(f"{text[:32]!r} is not a score") from None
-    if score != score:
+        raise RdbError("text is not a score") from None
+    if any(map(math.isnan, scores)):
         raise RdbError("a score is not a number")
-    return score
+    return scores
 
 
 def _zset2(data: bytes, pos: int) -> tuple[list[tuple[bytes, float]], int]:
     count, pos = decode_length(data, pos)
+    if 9 * count > len(data) - pos:
+        raise Incomplete(pos + 9 * count)
     pairs: list[tuple[bytes, float]] = []
     size = len(data)
-    for _ in range(count):
+    while True:
+        if accel is not None:
+            # Stops at what it does not understand, which is then read or refused here.
+            pos = accel.read_scored(data, pos, count, pairs)
+        if len(pairs) == count:
+            break
         member, pos = decode_string(data, pos)
         if pos + 8 > size:
             raise Incomplete(pos + 8)
@@ -202,7 +210,7 @@ def _scores_of(unpack: Callable[[bytes], list[bytes]]) -> Decoder:
             raise RdbError("a member without a score")
         members = elements[::2]
         _refuse_twins(members, "sorted set member")
-        return list(zip(members, map(_score, elements[1::2]), strict=True)), pos
+        return list(zip(members, _scores(elements[1::2]), strict=True)), pos
 
     return decode
 
@@ -387,10 +395,10 @@ def encode_value(
     if type_code == c.TYPE_LIST_QUICKLIST_2:
         return encode_quicklist(value, list_max_listpack_size, compress)
     if type_code in (c.TYPE_LIST, c.TYPE_SET):
-        return _encode_strings(len(value), value, compress)
+        return encode_length(len(value)) + encode_elements(value, compress)
     if type_code == c.TYPE_HASH:
-        flat = _flat(value)
-        return _encode_strings(len(flat) // 2, flat, compress)
+        count = len(value) if isinstance(value, Mapping) else len(value) // 2
+        return encode_length(count) + encode_elements(value, compress)
     if type_code == c.TYPE_ZSET_2:
         return _encode_zset2(value, compress)
     if type_code in _BLOB_ENCODERS:
@@ -434,10 +442,28 @@ def _flat(value: Mapping[bytes, bytes] | Sequence[bytes]) -> Sequence[bytes]:
     return value
 
 
-def _encode_strings(count: int, strings: Iterable[bytes], compress: bool) -> bytes:
-    out = [encode_length(count)]
-    out += [encode_string(string, compress) for string in strings]
-    return b"".join(out)
+def encode_elements_reference(
+    container: Collection[bytes] | Mapping[bytes, bytes], compress: bool
+) -> bytes:
+    """Encode in Python; see `encode_elements`."""
+    strings = _flat(container) if isinstance(container, Mapping) else container
+    return b"".join([encode_string(string, compress) for string in strings])
+
+
+def encode_elements(container: Collection[bytes] | Mapping[bytes, bytes], compress: bool) -> bytes:
+    """Encode the strings of a container, those of a mapping as key, value, key, value ...
+
+    In the compiled form the elements of a list or dict (no subclass) are only borrowed, as a
+    snapshot child needs it; see rdb.writer.
+    """
+    if isinstance(container, Mapping) and type(container) is not dict:
+        container = _flat(container)
+    return _encode_elements(container, compress)
+
+
+_encode_elements: Callable[[Any, bool], bytes] = (
+    encode_elements_reference if accel is None else accel.encode_elements
+)
 
 
 def _encode_zset2(pairs: Sequence[tuple[bytes, float]], compress: bool) -> bytes:

@@ -93,8 +93,8 @@ def integer_of(element: bytes) -> int | None:
     return None
 
 
-def encode_entry(element: bytes) -> bytes:
-    """The entry of one element: encoding, data and backlen."""
+def encode_entry_reference(element: bytes) -> bytes:
+    """Encode in Python; see `encode_entry`."""
     number = integer_of(element)
     if number is not None:
         return encode_int_entry(number)
@@ -108,13 +108,26 @@ def encode_entry(element: bytes) -> bytes:
     return head + element + encode_backlen(size + len(head))
 
 
+def encode_reference(elements: Iterable[bytes]) -> bytes:
+    """Pack in Python; see `encode`."""
+    return assemble([encode_entry_reference(element) for element in elements])
+
+
+def encode_entry(element: bytes) -> bytes:
+    """The entry of one element: encoding, data and backlen."""
+    return _encode_entry(element)
+
+
 def encode(elements: Iterable[bytes]) -> bytes:
     """Pack elements.
 
     Returns:
         The whole listpack. Cost: O(bytes).
+
+    Raises:
+        OverflowError: it would be larger than 4 GiB.
     """
-    return assemble([encode_entry(element) for element in elements])
+    return _encode(elements)
 
 
 def assemble(entries: list[bytes]) -> bytes:
@@ -184,6 +197,12 @@ def decode(blob: bytes) -> list[bytes]:
     return _decode(blob)
 
 
+_encode_entry: Callable[[bytes], bytes] = (
+    encode_entry_reference if accel is None else accel.listpack_entry
+)
+_encode: Callable[[Iterable[bytes]], bytes] = (
+    encode_reference if accel is None else accel.listpack_encode
+)
 _decode: Callable[[bytes], list[bytes]] = (
     decode_reference if accel is None else accel.listpack_decode
 )

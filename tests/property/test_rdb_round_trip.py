@@ -152,6 +152,7 @@ def test_length_encoded_decodes_to_itself(length: int) -> None:
 @given(LISTS)
 def test_listpack_encoded_decodes_to_itself(elements: list[bytes]) -> None:
     blob = listpack.encode(elements)
+    assert blob == listpack.encode_reference(elements)
     assert listpack.decode(blob) == listpack.decode_reference(blob) == elements
 
 

@@ -43,8 +43,9 @@ LISTPACK_DECODERS = [listpack.decode, listpack.decode_reference]
     ],
 )
 def test_listpack_element_has_the_entry_that_redis_makes(element: bytes, entry: bytes) -> None:
-    assert listpack.encode_entry(element) == entry
+    assert listpack.encode_entry(element) == listpack.encode_entry_reference(element) == entry
     blob = listpack.encode([element])
+    assert blob == listpack.encode_reference([element])
     assert blob[listpack.HEADER_BYTES : -1] == entry
     for decode in LISTPACK_DECODERS:
         assert decode(blob) == [element]
@@ -53,6 +54,7 @@ def test_listpack_element_has_the_entry_that_redis_makes(element: bytes, entry: 
 @pytest.mark.parametrize("size", [16380, 16381, 16382, 16383, 2097150, 2097151, 2097152])
 def test_listpack_backlen_boundary_reads_alike_in_both_decoders(size: int) -> None:
     blob = listpack.encode([b"x" * (size - 5), b"after"])
+    assert blob == listpack.encode_reference([b"x" * (size - 5), b"after"])
     for decode in LISTPACK_DECODERS:
         assert decode(blob)[1] == b"after"
 
@@ -60,6 +62,7 @@ def test_listpack_backlen_boundary_reads_alike_in_both_decoders(size: int) -> No
 def test_listpack_of_more_than_65534_elements_has_no_count() -> None:
     elements = [b"%d" % (i % 100) for i in range(70000)]
     blob = listpack.encode(elements)
+    assert blob == listpack.encode_reference(elements)
     assert blob[4:6] == b"\xff\xff"
     for decode in LISTPACK_DECODERS:
         assert decode(blob) == elements

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import types
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,12 @@ import pytest
 import rdb
 from rdb.accel import accel
 from rdb.checksum import crcmod_crc64
-from rdb.values import encode_quicklist, format_score
+from rdb.values import (
+    encode_elements,
+    encode_elements_reference,
+    encode_quicklist,
+    format_score,
+)
 from rdb.writer import encode_strings_reference
 from tests.unit.rdb.samples import DATA, GOLDENS
 
@@ -179,6 +185,18 @@ def test_encode_strings_compiled_gives_the_bytes_of_the_reference(compress: bool
         assert compiled == encode_strings_reference(segment, expires, compress)
     with pytest.raises(TypeError):
         accel.encode_strings({"text": b"v"}, {}, compress)
+
+
+@pytest.mark.parametrize("compress", [False, True])
+def test_encode_elements_gives_the_bytes_of_the_reference_for_any_container(
+    compress: bool,
+) -> None:
+    segment = {k: v for k, v in dataset(random.Random(19), 200)[0].items() if type(v) is bytes}
+    texts = list(segment.values())
+    mapping = types.MappingProxyType(segment)
+    for container in (segment, mapping, texts, tuple(texts), set(texts), segment.keys()):
+        expected = encode_elements_reference(container, compress)
+        assert encode_elements(container, compress) == expected
 
 
 def test_encode_strings_gives_records_and_leftovers() -> None:
