@@ -65,6 +65,8 @@ class Engine:
         disk_error_text: the refusal while the gate DISK is raised.
         depth: how many EXECs and scripts are running inside each other.
         slow_ns: a command that took as long as this is looked at (slow log, latency monitor).
+        on_slow: told of each such command.
+        on_fault: told of each command whose handler failed by a mistake of ours; see `_fault`.
         budget_ns: a batch that took as long as this yields to other clients.
         commands: the command table of this engine, by name.
         pauses: reason -> (until when, whether it holds back more than writes).
@@ -101,6 +103,7 @@ class Engine:
         }
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
+        self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None
         self.tick()
 
     # ------------------------------------------------------------------ time
@@ -151,6 +154,22 @@ class Engine:
             if command is not None and len(self._lookup) < SPELLINGS_LIMIT:
                 self._lookup[name] = command
         return command
+
+    def rename(self, name: bytes, new_name: bytes) -> None:
+        """Have a command answer to another name only, or (the empty one) to none.
+
+        Raises:
+            ValueError: there is no such command, or the new name is taken.
+        """
+        command = self._lookup.get(name.lower())
+        if command is None:
+            raise ValueError("No such command in rename-command")
+        if new_name and new_name.lower() in self._lookup:
+            raise ValueError("Target command name already exists")
+        for spelling in [known for known, found in self._lookup.items() if found is command]:
+            del self._lookup[spelling]
+        if new_name:
+            self._lookup[new_name.lower()] = command
 
     def all_commands(self) -> Iterator[Command]:
         """Every command and subcommand."""
@@ -206,6 +225,8 @@ class Engine:
                     reply = error
                     command.failed += 1
                     self.stats.error(error)
+                except Exception as error:
+                    reply = self._fault(client, command, argv, error)
                 now = monotonic_ns()
                 spent = now - before
                 before = now
@@ -272,6 +293,8 @@ class Engine:
             reply = error
             command.failed += 1
             self.stats.error(error)
+        except Exception as error:
+            reply = self._fault(client, command, argv, error)
         spent = self.clock.monotonic_ns() - before
         command.calls += 1
         command.nanoseconds += spent
@@ -302,6 +325,24 @@ class Engine:
                 if self.gates & gates.MONITORED:
                     admission.feed_monitors(self, client, command, argv)
         return admission.quieten(client, reply) if quiet else reply
+
+    def _fault(
+        self, client: Client, command: Command, argv: list[bytes], error: Exception
+    ) -> CommandError:
+        """A handler failed by a mistake of ours: the client hears of it, the server lives on.
+
+        What the handler changed before stays and is propagated. Without `on_fault` (in tests and
+        simulations) the exception goes through.
+        """
+        if self.on_fault is None:
+            raise error
+        refusal = CommandError(
+            b"ERR internal error in '%b', see the log of the server" % command.name.encode()
+        )
+        command.failed += 1
+        self.stats.error(refusal)
+        self.on_fault(client, command, argv, error)
+        return refusal
 
     def disk_error(self) -> CommandError:
         """What -MISCONF says while the gate DISK is raised."""
