@@ -5,11 +5,14 @@ each other; what two of them need stands in `kvrepl.commands.arguments` or below
 """
 
 from kvrepl.commands import (
+    clients,
     connection,
     expiry,
     hashes,
+    introspection,
     keys,
     lists,
+    pubsub,
     replication,
     scan,
     server,
@@ -22,11 +25,14 @@ from kvrepl.commands import (
 )
 
 __all__ = [
+    "clients",
     "connection",
     "expiry",
     "hashes",
+    "introspection",
     "keys",
     "lists",
+    "pubsub",
     "replication",
     "scan",
     "server",

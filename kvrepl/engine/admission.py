@@ -194,6 +194,8 @@ def quieten(client: Client, reply: Reply) -> Reply:
     if client.reply_mode == b"skip":
         client.reply_mode = b"on"
         client.lower_gate(gates.QUIET)
+    elif client.reply_mode == b"skip again":
+        client.reply_mode = b"skip"
     return NO_REPLY
 
 

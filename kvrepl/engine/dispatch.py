@@ -249,6 +249,8 @@ class Engine:
             if before - began >= self.budget_ns:
                 self.tick()
                 break
+        if done > start and command is not None and not command.subcommands:
+            client.last_command = command  # once a batch is enough for CLIENT LIST
         return done
 
     def apply(self, client: Client, argv: list[bytes]) -> Reply:
