@@ -216,6 +216,7 @@ class Engine:
                 or (self.gates | client.gates) & ~client.exempt & command.mask
             ):
                 reply = self._careful(client, argv)
+                before = monotonic_ns()
                 if client.wait is not None and client.wait.kind == POSTPONED:
                     break  # it is run again when it is let go
             else:

@@ -24,6 +24,7 @@ import asyncio
 import os
 import random
 import sys
+import traceback
 from typing import TYPE_CHECKING, Any, Final
 
 import kvrepl.commands  # noqa: F401  (registers every command)
@@ -38,6 +39,7 @@ from kvrepl.server.clock import RealClock
 from kvrepl.server.connection import Connection
 from kvrepl.server.cron import Cron
 from kvrepl.server.disk import RealDisk
+from kvrepl.server.faults import Faults
 from kvrepl.server.host import ServerHost
 from kvrepl.server.listeners import ListenError, Listeners
 from kvrepl.server.log import Log
@@ -145,6 +147,7 @@ class Server:
     def _assemble(self) -> None:
         loop, log, engine = self.loop, self.log, self.engine
         self.turn = Turn(loop, engine)
+        self.faults = Faults(self)
         self.clients = Clients(self)
         self.listeners = Listeners(loop, log, lambda is_unix: Connection(self, is_unix))
         self.children = Children(loop, log, self._fds_for_child_to_close)
@@ -196,7 +199,17 @@ class Server:
     def keep(self, task: asyncio.Future[Any]) -> None:
         """Hold on to a task until it is done; the loop alone would let it be collected."""
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._task_done)
+
+    def _task_done(self, task: asyncio.Future[Any]) -> None:
+        self._tasks.discard(task)
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            # A mistake of ours in the middle of a load or a change of sockets: what the state
+            # is now nobody can say. The files are whole; a restart begins from them.
+            lines = "".join(traceback.format_exception(error)).strip()
+            self.log.warning(f"Internal error, exiting: {lines}")
+            self.end(EXIT_FAILURE)
 
     # ------------------------------------------------------------------ gates
 

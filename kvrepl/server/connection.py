@@ -7,7 +7,16 @@ of time. While they wait reading is paused once enough has piled up, so that one
 pipeline costs bounded memory.
 
 The output of a client is bounded by client-output-buffer-limit: beyond the hard limit, or beyond
-the soft one for too long, the connection is cut.
+the soft one for too long, the connection is cut. A batch ends after its share of time, and is
+handed to the socket before the next one, so the limit is overrun by one batch at most.
+
+How a connection ends:
+
+    the peer closes its side    what it sent before is still run and answered, then we close;
+                                one that is blocked is closed at once
+    QUIT, a protocol error      the reply is written, then we close (`close_soon`)
+    CLIENT KILL, a limit        at once, pending output is thrown away (`abort`)
+    a mistake of ours           logged with its traceback, then as `abort`; the server lives on
 
 Source: Redis 7.0 networking.c (readQueryFromClient, processInputBuffer, writeToClient,
 checkClientOutputBufferLimits).
@@ -41,8 +50,8 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_held", "_held_bytes", "_paused", "_server", "_soft_since_ms", "_writable", "client",
-        "is_unix", "parser", "taken", "transport",
+        "_eof", "_held", "_held_bytes", "_paused", "_server", "_soft_since_ms", "_writable",
+        "client", "is_unix", "parser", "taken", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server, is_unix: bool = False) -> None:
@@ -54,6 +63,7 @@ class Connection(asyncio.Protocol):
         self._held: list[list[bytes]] = []
         self._held_bytes = 0
         self._paused = False
+        self._eof = False
         self._soft_since_ms = 0
         self._writable = True
         # Set to a callable once the bytes of this connection belong to somebody else.
@@ -93,10 +103,28 @@ class Connection(asyncio.Protocol):
         if self.parser.error is not None:
             self._broken()
 
+    def eof_received(self) -> bool:
+        """The peer sends no more; it may still read.
+
+        Returns:
+            Whether the connection stays open for now.
+        """
+        client = self.client
+        if client is None or client.is_replica:
+            return False
+        if client.wait is not None:
+            self._leave()
+            return False
+        self._eof = True
+        if not self._held:
+            self.close_soon()
+        return True
+
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""
         self.transport = None
         if self.client is not None:
+            self._held.clear()
             self._server.clients.remove(self)
 
     def pause_writing(self) -> None:
@@ -114,7 +142,11 @@ class Connection(asyncio.Protocol):
         client = self.client
         engine = client.engine
         self._server.refresh_time()
-        done = engine.run(client, requests)
+        try:
+            done = engine.run(client, requests)
+        except Exception as error:
+            self._failed(error)
+            return
         self._server.turn.wake()
         if done < len(requests):
             if client.gates & gates.CLOSING:
@@ -122,7 +154,7 @@ class Connection(asyncio.Protocol):
             del requests[:done]
             self._hold(requests, 0)
             if client.wait is None:
-                self._server.turn.later(self.resume)
+                self._server.turn.later(self._go_on)
         parser = self.parser
         if not parser.authenticated:
             parser.authenticated = not client.gates & gates.AUTH
@@ -134,6 +166,12 @@ class Connection(asyncio.Protocol):
                 elif more:
                     self._run(more)
 
+    def _failed(self, error: Exception) -> None:
+        """A mistake of ours outside of any handler: this client pays for it, nobody else."""
+        self._server.faults.report(f"serving {self.client.addr.decode()}", error)
+        self.client.engine.settle()
+        self.abort()
+
     def _hold(self, requests: list[list[bytes]], size: int) -> None:
         self._held.extend(requests)
         self._held_bytes += size
@@ -142,26 +180,39 @@ class Connection(asyncio.Protocol):
             self.transport.pause_reading()
 
     def resume(self) -> None:
-        """Go on with the requests that were held back."""
-        if self.transport is None or self.client.gates & gates.CLOSING:
-            return
-        if self.client.wait is not None:
+        """The client is no longer blocked: in the next turn, go on with what was held back.
+
+        Not at once: the command that unblocked it is still running, and the requests held here
+        may unblock others in their turn, and so on to any depth.
+        """
+        self._server.turn.later(self._go_on)
+
+    def _go_on(self) -> None:
+        """Run the requests that were held back."""
+        client = self.client
+        if self.transport is None or client.gates & gates.CLOSING or client.wait is not None:
             return
         held, self._held, self._held_bytes = self._held, [], 0
         if held:
             self._run(held)
-        if not self._held:
+        if client.gates & gates.CLOSING:
+            return
+        if self._eof and client.wait is not None:
+            self.abort()
+        elif not self._held and client.wait is None:
             if self._paused and self.transport is not None:
                 self._paused = False
                 self.transport.resume_reading()
             if self.parser.error is not None:
                 self._broken()
+            elif self._eof:
+                self.close_soon()
 
     def _broken(self) -> None:
         """The peer does not speak RESP: say so and close."""
         client = self.client
-        if client.gates & gates.CLOSING:
-            return
+        if client.gates & gates.CLOSING or self._held or client.wait is not None:
+            return  # the requests before the error come first
         error = self.parser.error
         self._server.log.verbose(
             f"Protocol error ({error.text}) from client: {client.addr.decode()}"
@@ -175,6 +226,12 @@ class Connection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write the client's output; cut the connection where it has grown too large."""
+        try:
+            self._write()
+        except Exception as error:
+            self._failed(error)
+
+    def _write(self) -> None:
         client = self.client
         transport = self.transport
         out = client.out
@@ -190,7 +247,7 @@ class Connection(asyncio.Protocol):
             client.engine.stats.net_out_bytes += len(data)
             transport.write(data)
             if not self._writable or len(data) > BIG_OUTPUT_BYTES:
-                self._check_limits()
+                self.check_limits()
         if client.asked_close:
             transport.close()
 
@@ -203,24 +260,41 @@ class Connection(asyncio.Protocol):
         )
         self.abort()
 
-    def _check_limits(self) -> None:
+    def check_limits(self) -> None:
+        """Cut the connection if its output is beyond the limit for clients of its kind. O(1).
+
+        Called when output is written to a socket that is full, and once a second for the soft
+        limit of clients that get nothing new.
+        """
         client = self.client
+        transport = self.transport
+        if transport is None or client.is_replica:
+            return
+        size = transport.get_write_buffer_size()
+        if not size:
+            self._soft_since_ms = 0
+            return
         kind = "pubsub" if client.subscriptions() or client.shard_channels else "normal"
         hard, soft, soft_s = client.engine.config.client_output_buffer_limit[kind]
-        size = self.transport.get_write_buffer_size()
         now_ms = client.engine.keyspace.now_ms
-        if soft and size > soft:
+        if soft and size >= soft:
             self._soft_since_ms = self._soft_since_ms or now_ms
         else:
             self._soft_since_ms = 0
-        if (hard and size > hard) or (
+        if (hard and size >= hard) or (
             self._soft_since_ms and now_ms - self._soft_since_ms > soft_s * 1000
         ):
             self._server.log.warning(
-                f"Client {client.addr.decode()} scheduled to be closed ASAP for overcoming of"
+                f"Client {self._describe()} scheduled to be closed ASAP for overcoming of"
                 f" output buffer limits."
             )
             self.abort()
+
+    def _describe(self) -> str:
+        """Who this is, for the log."""
+        client = self.client
+        name = client.name.decode(errors="backslashreplace")
+        return f"id={client.id} addr={client.addr.decode()} name={name} omem={self.output_bytes()}"
 
     def output_bytes(self) -> int:
         """Bytes of replies that the client has not taken yet."""
@@ -236,6 +310,11 @@ class Connection(asyncio.Protocol):
 
     def abort(self) -> None:
         """Close at once, throwing pending output away."""
-        self.client.gates |= gates.CLOSING
+        self._leave()
         if self.transport is not None:
             self.transport.abort()
+
+    def _leave(self) -> None:
+        """Run nothing more for this client, and let it take no element that others wait for."""
+        self.client.gates |= gates.CLOSING
+        self.client.engine.blocking.forget(self.client)

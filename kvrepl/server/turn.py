@@ -33,6 +33,7 @@ class Turn:
 
     Attributes:
         steps: what runs before the replies go out, in order (the AOF, then the replicas).
+        on_fault: gets an exception of the turn; no reply has gone out that it should have held.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
@@ -42,6 +43,7 @@ class Turn:
         self._running = False
         self._unfinished: list[Callable[[], None]] = []
         self.steps: list[Callable[[], None]] = []
+        self.on_fault: Callable[[BaseException], object] | None = None
 
     def wake(self) -> None:
         """See to it that the turn is ended soon. O(1)."""
@@ -74,8 +76,13 @@ class Turn:
 
     def _end(self) -> None:
         self._scheduled = False
-        if self._unfinished:
-            unfinished, self._unfinished = self._unfinished, []
-            for resume in unfinished:
-                resume()
-        self.end()
+        try:
+            if self._unfinished:
+                unfinished, self._unfinished = self._unfinished, []
+                for resume in unfinished:
+                    resume()
+            self.end()
+        except Exception as error:
+            if self.on_fault is None:
+                raise
+            self.on_fault(error)
