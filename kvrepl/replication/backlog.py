@@ -66,9 +66,15 @@ class Cursor:
         return self._backlog.read(self.offset, max_bytes)
 
     def advance(self, count: int) -> None:
-        """Move on by `count` bytes that have been written. O(1)."""
-        assert 0 <= count <= self.lag_bytes, (count, self.lag_bytes)
+        """Move on by `count` bytes that have been written, letting go of them.
+
+        Cost: O(1) while the backlog is within its limit, else that of `Backlog.trim`.
+        """
+        backlog = self._backlog
+        assert 0 <= count <= backlog.end - self.offset, (count, self.lag_bytes)
         self.offset += count
+        if backlog.histlen > backlog.limit_bytes + BLOCK_BYTES:
+            backlog.trim()
 
     def clone(self) -> Cursor:
         """Return another cursor at the same place. O(1)."""

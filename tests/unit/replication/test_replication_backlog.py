@@ -98,6 +98,16 @@ def test_backlog_slow_cursor_keeps_its_bytes_beyond_the_limit() -> None:
     assert drain(slow) == fed
 
 
+def test_backlog_slow_cursor_that_catches_up_lets_go_at_once() -> None:
+    backlog = Backlog(MIN_LIMIT_BYTES, 0)
+    slow = backlog.cursor(0)
+    for _ in range(200):
+        backlog.feed(b"y" * 1000)
+    while drain(slow, 1000):
+        assert backlog.histlen <= max(slow.lag_bytes, MIN_LIMIT_BYTES) + 2 * BLOCK_BYTES
+    assert backlog.histlen <= MIN_LIMIT_BYTES + 2 * BLOCK_BYTES
+
+
 def test_backlog_closed_cursor_lets_go_of_its_bytes() -> None:
     backlog = Backlog(MIN_LIMIT_BYTES, 0)
     slow = backlog.cursor(0)
@@ -147,3 +157,13 @@ def test_backlog_clone_reads_on_its_own() -> None:
     second = first.clone()
     assert drain(first) == b"cdef"
     assert drain(second) == b"cdef"
+
+
+def test_backlog_readers_share_one_copy_of_the_bytes() -> None:
+    backlog = Backlog(1 << 20, 0)
+    cursors = [backlog.cursor(0) for _ in range(50)]
+    for _ in range(100):
+        backlog.feed(b"y" * 300)
+    first = cursors[0].peek(1 << 20)
+    for cursor in cursors[1:]:
+        assert all(a is b for a, b in zip(first, cursor.peek(1 << 20), strict=True))
