@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any, Final
 import rdb
 from kvrepl import REDIS_VERSION
 from kvrepl.persistence.records import from_rdb, rdb_type_and_value
-from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb
+from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.writer import encode_strings
 
@@ -251,7 +251,7 @@ class SnapshotLoader:
         loaded = self.loaded
         if type_code != TYPE_STRING:
             value = from_rdb(type_code, plain, self._keyspace.limits)
-            if not len(value):
+            if type(value) is not Stream and not len(value):
                 loaded.empty += 1
                 if loaded.empty <= LIMIT_LOGGED_EMPTY_KEYS:
                     self._log(f"skipping empty key: {key.decode(errors='backslashreplace')}")

@@ -20,6 +20,8 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 from kvrepl.errors import AofError, CommandError, StorageError
 from kvrepl.keyspace.encoding import type_name
 from kvrepl.persistence import startup
@@ -104,7 +106,6 @@ class Aof:
         if log.state is AofState.OFF:
             return
         server = self._server
-        log.writer.set_time(server.engine.keyspace.now_ms // 1000)
         actions = log.flush(self._now_ms(), child_active=server.children.active is not None)
         if actions:
             self.carry_out(actions)
@@ -116,6 +117,11 @@ class Aof:
         """What write commands are told while the log cannot be written, None while it can."""
         error = self.log.error
         return MISCONF + error.encode() if error else None
+
+    def set_time(self, now_ms: int) -> None:
+        """Commands are about to run: with aof-timestamp-enabled the log says in which second."""
+        if self.log.writer.timestamps:
+            self.log.writer.set_time(now_ms // 1000)
 
     def cron(self) -> None:
         """Once in a while: start a rewrite that is due."""
@@ -169,9 +175,14 @@ class Aof:
         self._on_loop(lambda: self.carry_out(self.log.fsync_done(action, error)))
 
     def _unlink(self, action: UnlinkFiles) -> None:
+        gone = True
         for path in action.paths:
-            discard(self._server.disk, path)
-        if action.report:
+            try:
+                self._server.disk.unlink(path)
+            except StorageError as error:
+                gone = False
+                self._server.log.warning(f"Can't remove {path}: {error}")
+        if action.report and gone:
             self._on_loop(lambda: self.carry_out(self.log.history_unlinked(action)))
 
     def _on_loop(self, call: object) -> None:
@@ -297,6 +308,17 @@ class Aof:
             self.carry_out(self.log.turn_off(self._now_ms()))
 
     # ------------------------------------------------------------------ start
+
+    def remove_leftovers(self) -> None:
+        """Remove temporary files of processes that were killed; a living one keeps its own."""
+        server = self._server
+        try:
+            for path, pid in startup.leftovers(server.disk, self.log.layout):
+                if pid is None or pid == os.getpid() or not psutil.pid_exists(pid):
+                    server.log.notice(f"Removing the temporary file {path} of a killed process")
+                    server.disk.unlink(path)
+        except StorageError as error:
+            server.log.warning(f"Can't remove temporary files: {error}")
 
     async def load_at_start(self) -> None:
         """Load the log, and open it for appending.

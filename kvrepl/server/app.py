@@ -163,6 +163,7 @@ class Server:
         self.config.maxclients = raise_open_files_limit(self.config.maxclients)
 
     async def _load(self) -> None:
+        self.aof.remove_leftovers()
         if self.config.appendonly:
             await self.aof.load_at_start()
         else:
@@ -190,6 +191,7 @@ class Server:
     def refresh_time(self) -> None:
         """Take the time for the commands that are about to run."""
         self.engine.tick()
+        self.aof.set_time(self.engine.keyspace.now_ms)
 
     def end(self, exit_status: int) -> None:
         """Leave `run`, with this exit status."""

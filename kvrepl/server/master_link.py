@@ -220,7 +220,7 @@ class MasterLink:
             server.disk.rename(self._temp, server.config.dbfilename)
             server.disk.fsync_dir("")
             self._flush()
-                loaded = await server.saver.load(
+            loaded = await server.saver.load(
                 server.config.dbfilename, self._received, server.engine.keyspace,
                 drop_expired=False,
             )  # fmt: skip
