@@ -47,6 +47,7 @@ class Launcher:
 
     def __init__(self, folder: Path) -> None:
         self.servers: list[Server] = []
+        self.test_failed = False
         self._folder = folder
 
     def prepare(self, kind: Kind, **directives: Directive) -> Server:
@@ -87,7 +88,8 @@ def launch(tmp_path: Path) -> Iterator[Launcher]:
     """Start servers by calling it; all are closed at the end and must not have crashed."""
     launcher = Launcher(tmp_path)
     yield launcher
-    faults = launcher.verdict()
+    # A failed test has said its word already, with the tails of the logs.
+    faults = [] if launcher.test_failed else launcher.verdict()
     tails = [server.log_tail() for server in launcher.servers] if faults else []
     for server in launcher.servers:
         server.close()
@@ -123,6 +125,7 @@ def pytest_runtest_makereport(
     report = yield
     launcher = getattr(item, "funcargs", {}).get("launch")
     if report.failed and isinstance(launcher, Launcher):
+        launcher.test_failed = True
         for server in launcher.servers:
             report.sections.append((repr(server), server.log_tail()))
     return report
