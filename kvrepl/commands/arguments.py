@@ -64,11 +64,8 @@ def number(argument: bytes, error: CommandError = NOT_FLOAT) -> float:
 
 
 def positive(argument: bytes) -> int:
-    """An integer that is not negative."""
-    value = integer(argument)
-    if value < 0:
-        raise NOT_POSITIVE
-    return value
+    """An integer that is not negative; whatever else it is, Redis calls it out of range."""
+    return integer_in(argument, 0, INT64_MAX, NOT_POSITIVE)
 
 
 def signed_count(argument: bytes) -> int:

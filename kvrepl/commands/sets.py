@@ -5,13 +5,12 @@ Source: Redis 7.0 t_set.c.
 
 from __future__ import annotations
 
-from collections.abc import Collection
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.commands.arguments import INT64_MAX, integer_in, positive, scan_cursor, signed_count
 from kvrepl.commands.elements import NUMKEYS_TOO_SMALL, drop, scan_options, store
 from kvrepl.config.notify import NOTIFY_SET
-from kvrepl.datatypes.sets import SetValue, difference, intersection, union
+from kvrepl.datatypes.sets import SetValue, difference, intersection, subtract, union
 from kvrepl.engine.spec import command
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import Reply, SetReply
@@ -237,9 +236,8 @@ def _read_all(c: Client, keys: list[bytes]) -> list[SetValue]:
     return [empty if value is None else value for value in found]
 
 
-def _store(c: Client, key: bytes, members: Collection[bytes], event: bytes) -> int:
-    """Put members at a destination as a set of their own; returns how many."""
-    stored = SetValue.of_members(c.db.keyspace.limits, members)
+def _store(c: Client, key: bytes, stored: SetValue, event: bytes) -> int:
+    """Put a set at a destination; returns how many members it has."""
     store(c.db, key, stored, NOTIFY_SET, event)
     return len(stored)
 
@@ -266,7 +264,9 @@ def sinter(c: Client, argv: list[bytes]) -> Reply:
 )
 def sinterstore(c: Client, argv: list[bytes]) -> Reply:
     """Intersect multiple sets and store the resulting set in a key. O(smallest * sets)."""
-    return _store(c, argv[1], intersection(_read_all(c, argv[2:])), b"sinterstore")
+    found = intersection(_read_all(c, argv[2:]))
+    stored = SetValue.of_members(c.db.keyspace.limits, found)
+    return _store(c, argv[1], stored, b"sinterstore")
 
 
 @command("sintercard", -3, "readonly movablekeys", keys=["RO access @1#"], acl="set")
@@ -305,7 +305,9 @@ def sunion(c: Client, argv: list[bytes]) -> Reply:
 )
 def sunionstore(c: Client, argv: list[bytes]) -> Reply:
     """Add multiple sets and store the resulting set in a key. O(total)."""
-    return _store(c, argv[1], union(_read_all(c, argv[2:])), b"sunionstore")
+    found = union(_read_all(c, argv[2:]))
+    stored = SetValue.of_members(c.db.keyspace.limits, found)
+    return _store(c, argv[1], stored, b"sunionstore")
 
 
 @command(
@@ -332,4 +334,5 @@ def sdiff(c: Client, argv: list[bytes]) -> Reply:
 def sdiffstore(c: Client, argv: list[bytes]) -> Reply:
     """Subtract multiple sets and store the resulting set in a key. O(min(first*others, total))."""
     first, *others = _read_all(c, argv[2:])
-    return _store(c, argv[1], difference(first, others), b"sdiffstore")
+    stored = subtract(c.db.keyspace.limits, first, others)
+    return _store(c, argv[1], stored, b"sdiffstore")
