@@ -178,7 +178,9 @@ class RdbReader:
         if self._unfinished is not None:
             type_code, at, _ = self._unfinished
             self._measure = measure_value(type_code, carry, at, valkey=self._valkey)
-            self._needed = next(self._measure)
+            needed = next(self._measure, None)
+            assert needed is not None, "the measure finds an end where the decoder found none"
+            self._needed = needed
 
     def _parse(self, data: bytes, records: list[Record]) -> int:
         """Append the whole records of `data`; return the position after the last of them."""

@@ -129,6 +129,13 @@ def goldens() -> dict[str, tuple[dict[str, str], list[Command]]]:
     ]
     holes: list[Command] = [("XADD", "s", f"{i}-0", "n", i) for i in range(1, 251)]
     holes += [("XDEL", "s", *(f"{i}-0" for i in range(5, 240, 3))), ("XTRIM", "s", "MAXLEN", 120)]
+    # Sizes on both sides of where a node is full, and of where a backlen grows.
+    edges: list[Command] = []
+    for size in range(2034, 2044):
+        edges.append(("RPUSH", f"list:{size}", "a" * size, "b" * size, "c"))
+    edges.append(("RPUSH", "backlen", *("d" * size for size in (16376, 16377, 16378, 16379))))
+    for size in range(15, 60):
+        edges += [("XADD", f"stream:{size}", f"{i}-1", "f", "v" * size) for i in range(1, 9)]
     keys: list[Command] = [
         ("SET", "plain", "v"),
         ("SET", "expires", "v", "PXAT", FAR_MS + 1),
@@ -158,6 +165,7 @@ def goldens() -> dict[str, tuple[dict[str, str], list[Command]]]:
         "streams-of-10": (off | {"stream-node-max-entries": "10"}, streams),
         "stream-groups": (off, groups),
         "stream-holes": (off, holes),
+        "edges": (off | {"list-max-listpack-size": "-1", "stream-node-max-bytes": "200"}, edges),
         "keys": (off, keys),
         "keys-lru": (off | {"maxmemory-policy": "allkeys-lru"}, keys),
         "keys-lfu": (off | {"maxmemory-policy": "allkeys-lfu"}, keys),

@@ -179,14 +179,17 @@ def test_check_without_checksum_accepts_a_wrong_one(capsys: pytest.CaptureFixtur
 def test_check_duplicates_finds_a_key_that_stands_twice(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    twice = tmp_path / "twice.rdb"
-    with twice.open("wb") as out:
-        writer = rdb.RdbWriter(out.write)
-        for db in (0, 1):
-            writer.select_db(db)
-            writer.key(b"k", 0, b"v")
-        writer.key(b"k", 1, [b"v"])
-        writer.end()
+    once, twice = tmp_path / "once.rdb", tmp_path / "twice.rdb"
+    for path in (once, twice):
+        with path.open("wb") as out:
+            writer = rdb.RdbWriter(out.write)
+            for db in (0, 1):
+                writer.select_db(db)
+                writer.key(b"k", 0, b"v")
+            if path is twice:
+                writer.key(b"k", 1, [b"v"])
+            writer.end()
+    assert run(["check", "--duplicates", str(once)]) == exits.OK
     assert run(["check", str(twice)]) == exits.OK
     assert run(["check", "--duplicates", str(twice)]) == exits.DAMAGED
     err = capsys.readouterr().err

@@ -37,8 +37,9 @@ def encoding_options(path: Path) -> dict[str, Any]:
     options = {"compress": config.get("rdbcompression", "yes") == "yes"}
     if "list-max-listpack-size" in config:
         options["list_max_listpack_size"] = int(config["list-max-listpack-size"])
-    if "stream-node-max-entries" in config:
-        options["stream_node_max_entries"] = int(config["stream-node-max-entries"])
+    for limit in ("stream-node-max-entries", "stream-node-max-bytes"):
+        if limit in config:
+            options[limit.replace("-", "_")] = int(config[limit])
     return options
 
 
