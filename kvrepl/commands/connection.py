@@ -1,7 +1,6 @@
 """The connection itself: who speaks (AUTH, HELLO), which database, is anybody there.
 
 There is one user, `default`, whose password is `requirepass`; without one everybody is let in.
-Cluster mode does not exist here, so ASKING, READONLY and READWRITE only say so.
 
 Source: Redis 7.0 networking.c (helloCommand, resetCommand), acl.c (authCommand), db.c, server.c.
 """
@@ -34,7 +33,6 @@ HELLO_NOAUTH: Final = CommandError(
     b" <user> <pass> option can be used to authenticate the client and select the RESP protocol"
     b" version at the same time"
 )
-CLUSTER_DISABLED: Final = CommandError(b"ERR This instance has cluster support disabled")
 ONLY_NORMAL: Final = CommandError(b"ERR can only reset normal client connections")
 
 DEFAULT_USER: Final = b"default"
@@ -162,21 +160,3 @@ def time(c: Client, argv: list[bytes]) -> Reply:
     """Get the server's time: seconds, and microseconds of that second. O(1)."""
     seconds, ms = divmod(c.engine.clock.now_ms(), 1000)
     return [b"%d" % seconds, b"%d" % (ms * 1000)]
-
-
-@command("asking", 1, "fast", acl="connection")
-def asking(c: Client, argv: list[bytes]) -> Reply:
-    """Go on after an -ASK redirection; needs cluster mode."""
-    raise CLUSTER_DISABLED
-
-
-@command("readonly", 1, "loading stale fast", acl="connection")
-def readonly(c: Client, argv: list[bytes]) -> Reply:
-    """Enable read queries on a replica of a cluster; needs cluster mode."""
-    raise CLUSTER_DISABLED
-
-
-@command("readwrite", 1, "loading stale fast", acl="connection")
-def readwrite(c: Client, argv: list[bytes]) -> Reply:
-    """Disable read queries on a replica of a cluster; needs cluster mode."""
-    raise CLUSTER_DISABLED

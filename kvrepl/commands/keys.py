@@ -318,6 +318,15 @@ def _load(c: Client, payload: bytes) -> object:
     return value
 
 
+def _migrate_keys(argv: list[bytes]) -> list[int]:
+    """The one key, or where it is empty those after KEYS, which is looked for from the end."""
+    if not argv[3]:
+        for i in range(len(argv) - 1, 5, -1):
+            if argv[i].upper() == b"KEYS":
+                return list(range(i + 1, len(argv)))
+    return [3]
+
+
 @command(
     "migrate",
     -6,
@@ -325,6 +334,7 @@ def _load(c: Client, payload: bytes) -> object:
     keys=["RW access delete @3", "RW access delete incomplete KEYS@-2..-1"],
     acl="keyspace dangerous",
     tips=["nondeterministic_output"],
+    get_keys=_migrate_keys,
 )
 def migrate(c: Client, argv: list[bytes]) -> Reply:
     """Move keys to another server. Not supported: a command here cannot wait for another server."""
