@@ -75,20 +75,22 @@ def serve(arguments: list[str]) -> int:
             read_stdin=sys.stdin.read,
             absolute=os.path.abspath,
         )
-        log = _open_log(config)
         _enter_dir(config)
+        log = _open_log(config)
+        from kvrepl.server.app import Server  # after the answers that need no server
+
+        server = Server(config, log)
+        server.rename_commands()
     except ConfigError as error:
         print(error.report(), end="", file=sys.stderr)
         return EXIT_FAILURE
-    if config.daemonize:
+    if config.daemonize and not server.supervisor.is_supervised:
         _daemonize()
     # Forking while the AOF's background thread exists is safe here: that thread holds no lock
     # that the child, which only writes a file and exits, would need.
     warnings.filterwarnings("ignore", message=".*multi-threaded.*fork", category=DeprecationWarning)
-    from kvrepl.server.app import Server
-
     with asyncio.Runner(loop_factory=_loop_factory()) as runner:
-        return runner.run(Server(config, log).run())
+        return runner.run(server.run())
 
 
 def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:

@@ -34,9 +34,10 @@ from kvrepl.engine.dispatch import Engine
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
 from kvrepl.server.children import Children
-from kvrepl.server.clients import Clients, raise_open_files_limit
+from kvrepl.server.clients import RESERVED_FDS, Clients, TooFewFiles, raise_open_files_limit
 from kvrepl.server.clock import RealClock
 from kvrepl.server.connection import Connection
+from kvrepl.server.crash import CrashHandler, Watchdog
 from kvrepl.server.cron import Cron
 from kvrepl.server.disk import RealDisk
 from kvrepl.server.faults import Faults
@@ -44,6 +45,7 @@ from kvrepl.server.host import ServerHost
 from kvrepl.server.listeners import ListenError, Listeners
 from kvrepl.server.log import Log
 from kvrepl.server.monitoring import Monitoring
+from kvrepl.server.process import Supervisor, Title, disable_huge_pages
 from kvrepl.server.replication import ReplicationShell
 from kvrepl.server.saver import MISCONF, LoadError, LoadProgress, Saver
 from kvrepl.server.shutdown import Shutdown
@@ -76,11 +78,28 @@ class Server:
         self.engine = Engine(config, self.clock, self.rng)
         self.disk = RealDisk()
         self.monitoring = Monitoring(self)
+        self.supervisor = Supervisor(config.supervised, log)
+        self.title = Title()
+        self.crash_handler = CrashHandler(log)
+        self.watchdog = Watchdog(log)
         self.exit_status: int | None = None
         self._ended: asyncio.Event
         self._pidfile = ""
         self._oom_base = _read_oom_score()
         self._tasks: set[asyncio.Future[Any]] = set()
+
+    def rename_commands(self) -> None:
+        """Do what the rename-command lines of the configuration ask for.
+
+        Raises:
+            ConfigError: there is no such command, or the new name is taken.
+        """
+        for declaration in self.config.renames:
+            _, name, new_name = declaration.words
+            try:
+                self.engine.rename(name, new_name)
+            except ValueError as error:
+                raise declaration.error(str(error)) from error
 
     async def run(self) -> int:
         """Serve until shutdown.
@@ -91,42 +110,35 @@ class Server:
         self.loop = asyncio.get_running_loop()
         self._ended = asyncio.Event()
         config, log = self.config, self.log
-        self._assemble()
-        log.notice("oO0OoO0OoO0Oo kvrepl is starting oO0OoO0OoO0Oo")
-        log.notice(
-            f"kvrepl version={__version__}, compatible with Redis {REDIS_VERSION},"
+        log.warning("oO0OoO0OoO0Oo kvrepl is starting oO0OoO0OoO0Oo")
+        log.warning(
+            f"kvrepl version={__version__}, compatible with Redis {REDIS_VERSION}, bits=64,"
             f" pid={os.getpid()}, just started"
         )
-        if config.config_file:
-            log.notice("Configuration loaded")
+        if config.config_file or config.explicit:
+            log.warning("Configuration loaded")
         else:
             log.warning(
                 "Warning: no config file specified, using the default config. In order to"
                 " specify a config file use kvrepl-server /path/to/redis.conf"
             )
-        self._banner()
+        log.role = "M"
         try:
-            sockets = (
-                self.listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
-                if config.port
-                else []
-            )
-            log.notice("Server initialized")
-            await self.listeners.serve_tcp(sockets, config.tcp_backlog)
-            if config.unixsocket:
-                await self.listeners.serve_unix(
-                    config.unixsocket, config.unixsocketperm, config.tcp_backlog
-                )
-            if not sockets and not config.unixsocket:
-                raise ListenError("Configured to not listen anywhere, exiting.")
-        except ListenError as error:
+            self._assemble()
+            self._banner()
+            await self._listen()
+        except (ListenError, TooFewFiles) as error:
             log.warning(str(error))
-            self.listeners.close()
             return EXIT_FAILURE
         settings.connect(self)
         self.write_pidfile()
         self.apply_oom_score()
         self.signals.install()
+        self.title.show_server(config)
+        if config.disable_thp:
+            disable_huge_pages(log)
+        log.warning("Server initialized")
+        self.supervisor.starting()
         self.cron.start()
         try:
             await self._load()
@@ -144,6 +156,21 @@ class Server:
         await asyncio.sleep(0)
         return self.exit_status or EXIT_OK
 
+    async def _listen(self) -> None:
+        config, listeners = self.config, self.listeners
+        try:
+            found = listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
+            await listeners.serve_tcp(config.tcp_backlog)
+            if config.unixsocket:
+                await listeners.serve_unix(
+                    config.unixsocket, config.unixsocketperm, config.tcp_backlog
+                )
+            elif not found:
+                raise ListenError("Configured to not listen anywhere, exiting.")
+        except ListenError:
+            listeners.close()
+            raise
+
     def _assemble(self) -> None:
         loop, log, engine = self.loop, self.log, self.engine
         self.turn = Turn(loop, engine)
@@ -160,7 +187,26 @@ class Server:
         self.host = ServerHost(self)
         engine.host = self.host
         self.turn.steps = [self.aof.before_replies, self.replication.before_replies]
-        self.config.maxclients = raise_open_files_limit(self.config.maxclients)
+        self._limit_clients()
+
+    def _limit_clients(self) -> None:
+        config, log = self.config, self.log
+        wanted = config.maxclients
+        config.maxclients, refusal = raise_open_files_limit(wanted)
+        if refusal:
+            log.warning(
+                f"You requested maxclients of {wanted} requiring at least"
+                f" {wanted + RESERVED_FDS} max file descriptors."
+            )
+            log.warning(
+                f"Server can't set maximum open files to {wanted + RESERVED_FDS} because of OS"
+                f" error: {refusal}."
+            )
+            log.warning(
+                f"Current maximum open files is {config.maxclients + RESERVED_FDS}. maxclients has"
+                f" been reduced to {config.maxclients} to compensate for low ulimit. If you need"
+                f" higher maxclients increase 'ulimit -n'."
+            )
 
     async def _load(self) -> None:
         self.aof.remove_leftovers()
@@ -171,22 +217,27 @@ class Server:
 
     def _say_ready(self) -> None:
         log, config = self.log, self.config
-        for path in [config.unixsocket] if config.unixsocket else []:
-            log.notice(f"The server is now ready to accept connections at {path}")
         if config.port:
             log.notice("Ready to accept connections")
-        settings.notify_supervisor(config, "READY=1\nSTATUS=Ready to accept connections\n")
+        if config.unixsocket:
+            log.notice(f"The server is now ready to accept connections at {config.unixsocket}")
+        if config.replicaof is None:
+            self.supervisor.tell("STATUS=Ready to accept connections\nREADY=1\n")
+        else:
+            # Redis waits for the first sync; a supervisor that does would kill a replica whose
+            # master is down.
+            self.supervisor.tell("STATUS=Ready to accept connections in read-only mode\nREADY=1\n")
 
     def _banner(self) -> None:
         config = self.config
-        where = f"port {config.port}" if config.port else config.unixsocket
-        if config.always_show_logo or (not config.logfile and sys.stdout.isatty()):
+        on_terminal = not config.logfile and not config.syslog_enabled and sys.stdout.isatty()
+        if config.always_show_logo or on_terminal:
             self.log.raw(
                 f"\n  kvrepl {__version__} (Redis {REDIS_VERSION} compatible)\n"
                 f"  Running in standalone mode\n  Port: {config.port}\n  PID: {os.getpid()}\n\n"
             )
         else:
-            self.log.notice(f"Running mode=standalone, {where}.")
+            self.log.notice(f"Running mode=standalone, port={config.port}.")
 
     def refresh_time(self) -> None:
         """Take the time for the commands that are about to run."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.resp import Limits
+from kvrepl.server.log import VERBOSE
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -39,11 +40,18 @@ TOO_MANY: Final = b"-ERR max number of clients reached\r\n"
 
 
 class Clients:
-    """The connections of a server."""
+    """The connections of a server.
+
+    Attributes:
+        connections: client -> its connection.
+        full: connections whose socket takes no more bytes for now.
+        request_limits: what a client may send; shared by all parsers.
+    """
 
     def __init__(self, server: Server) -> None:
         self._server = server
         self.connections: dict[Client, Connection] = {}
+        self.full: set[Connection] = set()
         self.request_limits = Limits()
         self.apply_limits()
 
@@ -89,11 +97,14 @@ class Clients:
             client.is_local = _is_loopback(transport)
             _tune(transport.get_extra_info("socket"), server.config.tcp_keepalive)
         self.connections[client] = connection
+        if server.log.level <= VERBOSE:
+            server.log.verbose(f"Accepted {client.addr.decode()}")
         return client
 
     def remove(self, connection: Connection) -> None:
         """A connection is gone."""
         client = connection.client
+        self.full.discard(connection)
         if self.connections.pop(client, None) is None:
             return
         self._server.replication.forget_client(client)
@@ -104,8 +115,13 @@ class Clients:
         if connection.client is not None and connection.client.is_replica:
             self._server.replication.feeds.drained(connection.client)
 
-    def close_idle(self) -> None:
-        """Close clients that were silent for `timeout` seconds (0: never)."""
+    def each_second(self) -> None:
+        """Close clients that were silent for `timeout` seconds, and those over a soft limit.
+
+        O(full sockets); O(clients) where `timeout` is set.
+        """
+        for connection in list(self.full):
+            connection.check_limits()
         timeout_s = self._server.config.timeout
         if not timeout_s:
             return
@@ -137,27 +153,42 @@ class Clients:
                 connection.transport.close()
 
 
-def raise_open_files_limit(maxclients: int) -> int:
+class TooFewFiles(Exception):
+    """The limit on open files leaves no room for a single client."""
+
+
+def raise_open_files_limit(maxclients: int) -> tuple[int, str]:
     """Ask for enough descriptors for `maxclients`.
 
     Returns:
-        How many clients the limit that was granted allows.
+        How many clients the limit that was granted allows, and why not more ("" if all).
+
+    Raises:
+        TooFewFiles: not even one.
+
+    Source: server.c (adjustOpenFilesLimit).
     """
     wanted = maxclients + RESERVED_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY or soft >= wanted:
-        return maxclients
-    for limit in (wanted, hard):
+        return maxclients, ""
+    refusal = ""
+    top = wanted if hard == resource.RLIM_INFINITY else max(hard, wanted)
+    for limit, ceiling in ((wanted, top), (hard, hard)):
         try:
-            resource.setrlimit(
-                resource.RLIMIT_NOFILE,
-                (limit, max(hard, limit) if hard != resource.RLIM_INFINITY else hard),
-            )
+            resource.setrlimit(resource.RLIMIT_NOFILE, (limit, ceiling))
             break
-        except (ValueError, OSError):
-            continue
+        except (ValueError, OSError) as error:
+            refusal = refusal or str(error)
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return min(maxclients, max(soft - RESERVED_FDS, 1))
+    if soft >= wanted:
+        return maxclients, ""
+    if soft <= RESERVED_FDS:
+        raise TooFewFiles(
+            f"Your current 'ulimit -n' of {soft} is not enough for the server to start. Please"
+            f" increase your open file limit to at least {wanted}. Exiting."
+        )
+    return soft - RESERVED_FDS, refusal
 
 
 def _is_loopback(transport: Any) -> bool:

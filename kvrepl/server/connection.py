@@ -130,10 +130,13 @@ class Connection(asyncio.Protocol):
     def pause_writing(self) -> None:
         """The socket takes no more for now."""
         self._writable = False
+        self._server.clients.full.add(self)
 
     def resume_writing(self) -> None:
         """The socket has drained."""
         self._writable = True
+        self._soft_since_ms = 0
+        self._server.clients.full.discard(self)
         self._server.clients.drained(self)
 
     # ----------------------------------------------------------------- input
@@ -271,9 +274,6 @@ class Connection(asyncio.Protocol):
         if transport is None or client.is_replica:
             return
         size = transport.get_write_buffer_size()
-        if not size:
-            self._soft_since_ms = 0
-            return
         kind = "pubsub" if client.subscriptions() or client.shard_channels else "normal"
         hard, soft, soft_s = client.engine.config.client_output_buffer_limit[kind]
         now_ms = client.engine.keyspace.now_ms

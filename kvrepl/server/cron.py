@@ -100,6 +100,7 @@ class Cron:
         server = self._server
         hz = max(server.config.hz, 1)
         self._timer = server.loop.call_later(1 / hz, self._tick)
+        server.watchdog.alive()
         if self.paused:
             return
         self._ticks += 1
@@ -125,7 +126,7 @@ class Cron:
         server = self._server
         self.used_bytes = self._process.memory_info().rss
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
-        server.clients.close_idle()
+        server.clients.each_second()
         if server.saver.loading is None:
             self._start_due_children(now_ms // 1000)
         # Full collections would walk the whole dataset in one go; cycles are made by nothing

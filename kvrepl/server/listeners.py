@@ -1,9 +1,14 @@
 """The sockets we listen on: TCP on each `bind` address, and the unix socket.
 
 `bind` names addresses; one with a leading dash may be missing, `*` stands for all of IPv4 and
-`::*` for all of IPv6. At least one address must work, or the start fails.
+`::*` for all of IPv6. Every other address must work, or the start (or CONFIG SET) fails.
 
-Source: Redis 7.0 server.c (listenToPort), anet.c.
+Sockets listen from `open_tcp` on, so that a port that is taken is found before anything is loaded;
+connections are accepted from `serve_tcp` on. A change of addresses first closes the old sockets,
+since the new ones may overlap with them (`127.0.0.1` and `*`); where a new one fails, CONFIG SET
+opens the old ones again.
+
+Source: Redis 7.0 server.c (listenToPort, closeListeningSockets), anet.c, config.c (applyBind).
 """
 
 from __future__ import annotations
@@ -13,13 +18,16 @@ import errno
 import os
 import socket
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from kvrepl.server.log import Log
 
-_NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT, errno.EPROTONOSUPPORT,
-             errno.ESOCKTNOSUPPORT, errno.EPFNOSUPPORT, errno.ENOPROTOOPT)  # fmt: skip
+_NO_SUCH_FAMILY: Final = frozenset(
+    (errno.ENOPROTOOPT, errno.EPROTONOSUPPORT, errno.ESOCKTNOSUPPORT, errno.EPFNOSUPPORT,
+     errno.EAFNOSUPPORT)
+)  # fmt: skip
+"""This host has no IPv6 (or no IPv4): an address of that family is passed over."""
 
 
 class ListenError(Exception):
@@ -45,94 +53,106 @@ class Listeners:
         self._loop = loop
         self._log = log
         self._connected = connected
-        self._tcp: list[asyncio.Server] = []
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[socket.socket] = []
         self._unix: asyncio.Server | None = None
         self._unix_path = ""
-        self._sockets: list[socket.socket] = []
 
-    def open_tcp(self, addresses: Sequence[str], port: int, backlog: int) -> list[socket.socket]:
-        """Bind and listen; the sockets accept nothing until `serve`.
+    def open_tcp(self, addresses: Sequence[str], port: int, backlog: int) -> int:
+        """Listen on these addresses and no others; nothing is accepted until `serve_tcp`.
+
+        Args:
+            addresses: as in `bind`.
+            port: 0 to listen on none of them.
+            backlog: connections that may wait to be accepted.
+
+        Returns:
+            On how many addresses we listen now.
 
         Raises:
-            ListenError: an address that must work does not, or none works.
+            ListenError: an address that must work does not; we listen on none.
         """
-        sockets: list[socket.socket] = []
-        for address in addresses:
-            optional = address.startswith("-")
+        self._close_tcp()
+        for address in addresses if port else ():
             name = address.removeprefix("-")
             try:
-                sockets.append(_listen(name, port, backlog))
+                self._sockets.append(_listen(name, port, backlog))
             except OSError as error:
-                if optional or error.errno in _NOT_HERE:
-                    level = self._log.notice if optional else self._log.warning
-                    level(
-                        f"Could not create server TCP listening socket {name}:{port}:"
-                        f" {error.strerror}"
-                    )
-                    if optional:
-                        continue
-                else:
-                    self._log.warning(
-                        f"Could not create server TCP listening socket {name}:{port}: bind:"
-                        f" {error.strerror}"
-                    )
-                for opened in sockets:
-                    opened.close()
-                raise ListenError(f"Failed listening on port {port} (TCP), aborting.") from error
-        if addresses and not sockets:
-            raise ListenError(f"Failed listening on port {port} (TCP), aborting.")
-        return sockets
-
-    async def serve_tcp(self, sockets: Sequence[socket.socket], backlog: int) -> None:
-        """Accept connections on sockets that are listening; closes the ones served before."""
-        old, self._tcp = self._tcp, []
-        for server in old:
-            server.close()
-        self._sockets = list(sockets)
-        for sock in sockets:
-            self._tcp.append(
-                await self._loop.create_server(
-                    lambda: self._connected(False), sock=sock, backlog=backlog
+                bound = "" if isinstance(error, socket.gaierror) else "bind: "
+                self._log.warning(
+                    f"Warning: Could not create server TCP listening socket {name}:{port}:"
+                    f" {bound}{error.strerror}"
                 )
+                if bound and error.errno in _NO_SUCH_FAMILY:
+                    continue
+                if error.errno == errno.EADDRNOTAVAIL and address.startswith("-"):
+                    continue
+                self._close_tcp()
+                raise ListenError(f"Failed listening on port {port} (TCP), aborting.") from error
+        return len(self._sockets)
+
+    async def serve_tcp(self, backlog: int) -> None:
+        """Accept connections on the sockets that `open_tcp` has opened."""
+        sockets = self._sockets
+        for sock in sockets:
+            if sockets is not self._sockets:
+                return  # meanwhile the addresses were changed again
+            server = await self._loop.create_server(
+                lambda: self._connected(False), sock=sock, backlog=backlog
             )
+            self._servers.append(server)
 
     async def serve_unix(self, path: str, mode: int, backlog: int) -> None:
         """Listen on a unix socket.
+
+        Args:
+            path: of the socket; one left behind by a server that was killed is replaced.
+            mode: its permissions, 0 for those that the umask leaves.
+            backlog: as in `open_tcp`.
 
         Raises:
             ListenError: the socket cannot be made.
         """
         try:
             try:
-                os.unlink(path)  # left behind by a server that was killed
+                os.unlink(path)
             except FileNotFoundError:
                 pass
             self._unix = await self._loop.create_unix_server(
                 lambda: self._connected(True), path=path, backlog=backlog
             )
+            self._unix_path = path
             if mode:
                 os.chmod(path, mode)
         except OSError as error:
-            raise ListenError(f"Failed opening Unix socket: bind: {error.strerror}") from error
-        self._unix_path = path
+            raise ListenError(
+                f"Failed opening Unix socket: bind: {error.strerror or error}"
+            ) from error
 
     def fds(self) -> list[int]:
         """Descriptors that a child must not hold."""
-        found = [sock.fileno() for sock in self._sockets]
-        if self._unix is not None:
-            found.extend(sock.fileno() for sock in self._unix.sockets)
-        return [fd for fd in found if fd >= 0]
+        listening = [*self._sockets, *(self._unix.sockets if self._unix is not None else ())]
+        return [fd for sock in listening if (fd := sock.fileno()) >= 0]
 
     def close(self) -> None:
-        """Stop listening; removes the unix socket."""
-        for server in self._tcp:
-            server.close()
+        """Stop listening; removes the unix socket. May be called again."""
+        self._close_tcp()
         if self._unix is not None:
+            self._log.notice("Removing the unix socket file.")
             self._unix.close()
+            self._unix = None
             try:
                 os.unlink(self._unix_path)
             except OSError:
                 pass
+
+    def _close_tcp(self) -> None:
+        # A server closes the socket it was given; one that was never served is ours to close.
+        for server in self._servers:
+            server.close()
+        for sock in self._sockets:
+            sock.close()
+        self._servers, self._sockets = [], []
 
 
 def _listen(name: str, port: int, backlog: int) -> socket.socket:

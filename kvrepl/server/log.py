@@ -3,8 +3,9 @@
     12345:M 20 Nov 2026 09:15:02.123 * Ready to accept connections
     pid  role                        level (. debug, - verbose, * notice, # warning)
 
-Roles: M a master, S a replica, C a child saving. A line is one write(2) to a descriptor opened for
-appending, so that `tail -f` and other writers see whole lines in order. `logfile ""` is stdout.
+Roles: M a master, S a replica, C a child saving, or the server before its start. A line is one
+write(2) to a descriptor opened for appending, so that `tail -f` and other writers see whole lines
+in order. A file that was moved away (logrotate) is made anew. `logfile ""` is stdout.
 
 Source: Redis 7.0 server.c (serverLogRaw).
 """
@@ -34,13 +35,15 @@ class Log:
     Attributes:
         role: the letter after the pid.
         level: lines below it are left out.
+        fd: the descriptor it writes to.
     """
 
     def __init__(self) -> None:
-        self.role = "M"
+        self.role = "C"
         self.level = NOTICE
+        self.fd = 1
         self._path = ""
-        self._fd = 1
+        self._inode = 0
         self._syslog = False
 
     def open(self, path: str) -> None:
@@ -50,9 +53,10 @@ class Log:
             OSError: the file cannot be opened; the log stays where it was.
         """
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644) if path else 1
-        if self._fd != 1:
-            os.close(self._fd)
-        self._path, self._fd = path, fd
+        if self.fd != 1:
+            os.close(self.fd)
+        self._path, self.fd = path, fd
+        self._inode = os.fstat(fd).st_ino
 
     def set_level(self, name: str) -> None:
         """Set the level by its name in redis.conf."""
@@ -76,15 +80,27 @@ class Log:
             f" {_MARKS[level]} {text}\n"
         )
         try:
-            os.write(self._fd, line.encode("utf-8", "backslashreplace"))
+            if self._path and not self._is_in_place():
+                self.open(self._path)
+            os.write(self.fd, line.encode("utf-8", "backslashreplace"))
         except OSError:
             pass  # a full disk or a closed pipe must not end the server
         if self._syslog:
             syslog.syslog(_PRIORITIES[level], text)
 
+    def _is_in_place(self) -> bool:
+        """Whether the file we write to is still the one of that name."""
+        try:
+            return os.stat(self._path).st_ino == self._inode
+        except FileNotFoundError:
+            return False
+
     def raw(self, text: str) -> None:
-        """Write text without the prefix (the banner)."""
-        os.write(self._fd, text.encode())
+        """Write text without the prefix (the banner, a crash)."""
+        try:
+            os.write(self.fd, text.encode())
+        except OSError:
+            pass
 
     def debug(self, text: str) -> None:
         """A line for developers."""

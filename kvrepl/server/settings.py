@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
 from typing import TYPE_CHECKING
 
+from kvrepl.config import ConfigError
 from kvrepl.engine import gates
 from kvrepl.errors import CommandError
 from kvrepl.server.clients import raise_open_files_limit
@@ -94,11 +94,11 @@ def connect(server: Server) -> None:
 
     @on("maxclients")
     def maxclients(config: Config) -> None:
-        granted = raise_open_files_limit(config.maxclients)
+        granted, _ = raise_open_files_limit(config.maxclients)
         if granted < config.maxclients:
-            raise CommandError(
-                b"ERR The operating system is not able to handle the specified number of clients,"
-                b" try with %d" % granted
+            raise ConfigError(
+                "The operating system is not able to handle the specified number of clients,"
+                f" try with {granted}"
             )
 
     @on("dir")
@@ -106,21 +106,42 @@ def connect(server: Server) -> None:
         try:
             os.chdir(config.dir)
         except OSError as error:
-            raise CommandError((error.strerror or str(error)).encode()) from error
+            raise ConfigError(error.strerror or str(error)) from error
         config.dir = os.getcwd()
 
-    @on("bind", "port")
-    def listen(config: Config) -> None:
+    def listen(config: Config, refusal: str) -> None:
         try:
-            sockets: list[socket.socket] = []
-            if config.port:
-                sockets = server.listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
+            server.listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
         except ListenError as error:
-            raise CommandError(
-                b"ERR Unable to listen on this port. Check server logs. (%b)" % str(error).encode()
-            ) from error
-        task = asyncio.ensure_future(server.listeners.serve_tcp(sockets, config.tcp_backlog))
-        server.keep(task)
+            raise ConfigError(refusal) from error
+        server.keep(asyncio.ensure_future(server.listeners.serve_tcp(config.tcp_backlog)))
+        server.title.show_server(config)
+
+    @on("bind")
+    def addresses(config: Config) -> None:
+        listen(config, "Failed to bind to specified addresses.")
+
+    @on("port")
+    def port(config: Config) -> None:
+        listen(config, "Unable to listen on this port. Check server logs.")
+
+    @on("proc-title-template")
+    def title(config: Config) -> None:
+        server.title.show_server(config)
+
+    @on("crash-log-enabled")
+    def crash_log(config: Config) -> None:
+        if config.crash_log_enabled:
+            server.crash_handler.install()
+        else:
+            server.crash_handler.remove()
+
+    @on("watchdog-period")
+    def watchdog(config: Config) -> None:
+        shortest_ms = 2 * 1000 // config.hz  # or the rounds of cron themselves would be too slow
+        if 0 < config.watchdog_period < shortest_ms:
+            config.watchdog_period = shortest_ms
+        server.watchdog.set_period(config.watchdog_period)
 
     @on("slowlog-log-slower-than", "latency-monitor-threshold", "slowlog-max-len")
     def slow(config: Config) -> None:
@@ -149,18 +170,5 @@ def connect(server: Server) -> None:
     def oom_score(config: Config) -> None:
         server.apply_oom_score()
 
-    for apply in (limits, notifications, slow):
+    for apply in (limits, notifications, slow, watchdog):
         apply(config)
-
-
-def notify_supervisor(config: Config, state: str) -> None:
-    """Tell systemd, where it supervises us (`supervised systemd` or auto), that we are ready."""
-    path = os.environ.get("NOTIFY_SOCKET", "")
-    if not path or config.supervised not in ("systemd", "auto"):
-        return
-    address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        try:
-            sock.sendto(state.encode(), address)
-        except OSError:
-            pass  # the supervisor is gone; serving goes on

@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING
 from kvrepl.errors import CommandError, StorageError
 from kvrepl.resp.values import NO_REPLY, OK, Reply
 from kvrepl.server import children
-from kvrepl.server.settings import notify_supervisor
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -115,10 +114,11 @@ class Shutdown:
             )
             self._cancel()
             return False
-        notify_supervisor(server.config, "STOPPING=1\n")
+        server.supervisor.tell("STOPPING=1\n")
         server.turn.end()
         server.remove_pidfile()
         server.aof.stop_background()
+        server.listeners.close()
         log.warning("Redis is now ready to exit, bye bye...")
         server.end(0)
         return True

@@ -3,14 +3,13 @@
     SIGTERM, SIGINT    shut down as shutdown-on-sigterm / shutdown-on-sigint say
     SIGINT again       exit at once, with status 1
     SIGHUP, SIGPIPE    ignored
-    SIGSEGV, SIGABRT   a traceback of Python and a line "crashed by signal" in the log
+    SIGSEGV, SIGABRT   and their like: a report in the log (kvrepl.server.crash)
 
 Source: Redis 7.0 server.c (setupSignalHandlers, sigShutdownHandler), debug.c (sigsegvHandler).
 """
 
 from __future__ import annotations
 
-import faulthandler
 import os
 import signal
 from typing import TYPE_CHECKING
@@ -34,7 +33,7 @@ class Signals:
         signal.signal(signal.SIGHUP, signal.SIG_IGN)
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         if self._server.config.crash_log_enabled:
-            faulthandler.enable(all_threads=True)
+            self._server.crash_handler.install()
 
     def _shutdown(self, number: signal.Signals) -> None:
         log, config = self._server.log, self._server.config

@@ -1,0 +1,161 @@
+"""The process as the system sees it: its title, its huge pages, its supervisor.
+
+    title        what `ps` and `top` show: "kvrepl-server *:6379" instead of the interpreter with
+                 its arguments. Written over the arguments in the process's own memory, and cut to
+                 their length: behind them lies the environment, which getenv(3) still reads.
+    huge pages   off (disable-thp): with them a fork copies 2 MiB for each byte that is written
+    supervisor   systemd hears READY=1 and STOPPING=1, upstart sees SIGSTOP
+
+None of this is worth failing for: what the system refuses is logged, or left.
+
+Source: Redis 7.0 setproctitle.c, syscheck.c, server.c (redisSetProcTitle, redisSupervisedSystemd,
+redisSupervisedUpstart); proc(5), prctl(2), sd_notify(3).
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import socket
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from kvrepl.config import Config
+    from kvrepl.server.log import Log
+
+PR_SET_NAME: Final = 15
+PR_SET_THP_DISABLE: Final = 41
+NAME: Final = "kvrepl-server"
+_ARG_START: Final = 48 - 3  # proc(5) counts from 1; two fields stand before those we split
+_ARG_END: Final = 49 - 3
+
+
+class Title:
+    """The title of this process; the one object that writes over its arguments."""
+
+    def __init__(self) -> None:
+        self._start, self._size = _argument_area()
+
+    def show(self, text: str) -> None:
+        """Show a title in `ps`, and its first word as the process's name. O(1)."""
+        data = text.encode("utf-8", "surrogateescape").replace(b"\0", b"?")
+        _prctl(PR_SET_NAME, ctypes.c_char_p(data.split(b" ")[0][:15]))
+        if self._size > 1:
+            # The last byte stays NUL: otherwise the kernel shows the environment as well.
+            ctypes.memmove(self._start, data[: self._size - 1].ljust(self._size, b"\0"), self._size)
+
+    def show_server(self, config: Config) -> None:
+        """Show what set-proc-title and proc-title-template ask for."""
+        if config.set_proc_title:
+            self.show(title_of(config))
+
+
+def title_of(config: Config) -> str:
+    """The title by proc-title-template."""
+    address = config.bind[0].removeprefix("-") if config.bind else "*"
+    fields = {
+        "title": NAME,
+        "listen-addr": f"{address}:{config.port}" if config.port else config.unixsocket,
+        "server-mode": "",
+        "port": str(config.port),
+        "tls-port": str(config.tls_port),
+        "unixsocket": config.unixsocket,
+        "config-file": config.config_file,
+    }
+    rest, out = config.proc_title_template, ""
+    while rest:
+        text, brace, rest = rest.partition("{")
+        out += text
+        if not brace:
+            break
+        if rest.startswith("{"):
+            out, rest = out + "{", rest[1:]
+            continue
+        field, _, rest = rest.partition("}")
+        out += fields[field]
+    return out.strip()
+
+
+def _argument_area() -> tuple[int, int]:
+    """Where this process's arguments stand in its memory: (address, bytes); (0, 0) if unknown."""
+    try:
+        with open("/proc/self/stat", "rb") as file:
+            fields = file.read().rpartition(b") ")[2].split()
+        start, end = int(fields[_ARG_START]), int(fields[_ARG_END])
+    except (OSError, ValueError, IndexError):
+        return 0, 0
+    return (start, end - start) if 0 < start < end else (0, 0)
+
+
+def _prctl(option: int, argument: object) -> int:
+    try:
+        return int(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0))
+    except (AttributeError, OSError):
+        return -1
+
+
+def disable_huge_pages(log: Log) -> None:
+    """Turn transparent huge pages off for this process, where the system has them on."""
+    try:
+        with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
+            if "[always]" not in file.read():
+                return
+    except OSError:
+        return
+    if _prctl(PR_SET_THP_DISABLE, ctypes.c_ulong(1)) != 0:
+        log.warning(
+            "WARNING you have Transparent Huge Pages (THP) support enabled in your kernel, and"
+            " this process could not opt out of it. This will create latency and memory usage"
+            " issues. To fix this run the command 'echo madvise >"
+            " /sys/kernel/mm/transparent_hugepage/enabled' as root."
+        )
+
+
+class Supervisor:
+    """Whoever started us and waits to hear how we do.
+
+    Attributes:
+        is_supervised: whether there is one; such a server does not daemonize.
+    """
+
+    def __init__(self, mode: str, log: Log) -> None:
+        self._log = log
+        self._address = ""
+        environment = os.environ
+        self._upstart = mode in ("upstart", "auto") and "UPSTART_JOB" in environment
+        if mode == "systemd" or (mode == "auto" and not self._upstart):
+            self._address = environment.get("NOTIFY_SOCKET", "")
+            if mode == "systemd" and not self._address:
+                log.warning(
+                    "systemd supervision requested or auto-detected, but NOTIFY_SOCKET not found!"
+                )
+        elif mode == "upstart" and not self._upstart:
+            log.warning("upstart supervision requested, but UPSTART_JOB not found!")
+        self.is_supervised = self._upstart or bool(self._address)
+
+    def starting(self) -> None:
+        """Called once, before anything is loaded; upstart continues us when it has seen us."""
+        if self._upstart:
+            self._log.notice("supervised by upstart, will stop to signal readiness")
+            os.environ.pop("UPSTART_JOB", None)
+            os.kill(os.getpid(), signal.SIGSTOP)
+        elif self._address:
+            self._log.notice(
+                "supervised by systemd. Please make sure you set appropriate values for"
+                " TimeoutStartSec and TimeoutStopSec in your service unit."
+            )
+            self.tell("STATUS=kvrepl is loading...\n")
+
+    def tell(self, state: str) -> None:
+        """Tell systemd, in the lines of sd_notify(3); nothing where it does not supervise us."""
+        if not self._address:
+            return
+        address = self._address
+        if address.startswith("@"):
+            address = "\0" + address[1:]
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+            try:
+                sock.sendto(state.encode(), address)
+            except OSError as error:
+                self._log.warning(f"Can't send to the systemd socket: {error.strerror}")
