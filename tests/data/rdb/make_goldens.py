@@ -1,6 +1,6 @@
 """Makes the golden files in goldens/ with the redis-server on the PATH; run by hand.
 
-    python tests/data/rdb/make_goldens.py [port]
+    python tests/data/rdb/make_goldens.py [port [name ...]]
 
 Each golden is one dataset, made by the commands below in an empty server, saved with SAVE. What
 the server says of every key is kept beside the file: TYPE, OBJECT ENCODING, the expiry, the
@@ -165,7 +165,7 @@ def goldens() -> dict[str, tuple[dict[str, str], list[Command]]]:
         "streams-of-10": (off | {"stream-node-max-entries": "10"}, streams),
         "stream-groups": (off, groups),
         "stream-holes": (off, holes),
-        "edges": (off | {"list-max-listpack-size": "-1", "stream-node-max-bytes": "200"}, edges),
+        "edges": (off | {"list-max-listpack-size": "-1", "stream-node-max-bytes": "201"}, edges),
         "keys": (off, keys),
         "keys-lru": (off | {"maxmemory-policy": "allkeys-lru"}, keys),
         "keys-lfu": (off | {"maxmemory-policy": "allkeys-lfu"}, keys),
@@ -260,7 +260,10 @@ def main() -> None:
     """Start a server, make every golden, stop the server."""
     port = int(sys.argv[1]) if len(sys.argv) > 1 else 21099
     GOLDENS.mkdir(exist_ok=True)
+    wanted = sys.argv[2:]
     for name, (config, commands) in goldens().items():
+        if wanted and name not in wanted:
+            continue
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--port", str(port), "--dir", folder, "--save", "", "--bind", "127.0.0.1"]
             arguments += ["--enable-debug-command", "yes"]
