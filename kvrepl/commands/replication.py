@@ -67,7 +67,13 @@ def role(c: Client, argv: list[bytes]) -> Reply:
     return c.engine.host.role()
 
 
-@command("wait", 3, "noscript", tips=["request_policy:all_shards", "response_policy:agg_min"])
+@command(
+    "wait",
+    3,
+    "noscript",
+    acl="connection",
+    tips=["request_policy:all_shards", "response_policy:agg_min"],
+)
 def wait(c: Client, argv: list[bytes]) -> Reply:
     """Wait for the synchronous replication of all the write commands sent so far. O(1)."""
     wanted = integer(argv[1])

@@ -102,7 +102,12 @@ def config_get(c: Client, argv: list[bytes]) -> Reply:
     return dict(c.engine.config.get(argv[2:]))
 
 
-@command("config|set", -4, "admin noscript loading stale")
+@command(
+    "config|set",
+    -4,
+    "admin noscript loading stale",
+    tips=["request_policy:all_nodes", "response_policy:all_succeeded"],
+)
 def config_set(c: Client, argv: list[bytes]) -> Reply:
     """Set configuration parameters to the given values, all or none. O(settings)."""
     if len(argv) % 2:

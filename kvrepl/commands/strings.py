@@ -366,7 +366,14 @@ def mset(c: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
-@command("msetnx", -3, "write denyoom", keys=["OW insert @1..-1/2"], acl="string")
+@command(
+    "msetnx",
+    -3,
+    "write denyoom",
+    keys=["OW insert @1..-1/2"],
+    acl="string",
+    tips=["request_policy:multi_shard", "response_policy:agg_min"],
+)
 def msetnx(c: Client, argv: list[bytes]) -> Reply:
     """Set multiple keys to multiple values, only if none of the keys exist. O(keys)."""
     if len(argv) % 2 == 1 and any(c.db.get_for_write(key) is not None for key in argv[1::2]):

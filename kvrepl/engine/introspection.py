@@ -86,7 +86,8 @@ def find_keys(command: Command, argv: list[bytes]) -> list[KeyAt] | None:
             if command.get_keys is None:
                 return None
             return [KeyAt(at, _flags_at(command, at)) for at in command.get_keys(argv)]
-        found += [KeyAt(position, spec.flags) for position in some]
+        flags = tuple(flag for flag in spec.flags if flag != "variable_flags")
+        found += [KeyAt(position, flags) for position in some]
     return found
 
 
