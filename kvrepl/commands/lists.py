@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Final
 
 from kvrepl.commands.arguments import (
     INT64_MAX,
+    INT64_MIN,
     integer,
     integer_in,
     positive,
-    signed_count,
     slice_of,
     timeout_ms,
 )
@@ -139,7 +139,7 @@ def lpos(c: Client, argv: list[bytes]) -> Reply:
         if i + 1 == len(argv):
             raise SYNTAX
         if option == b"RANK":
-            rank = signed_count(argv[i + 1])
+            rank = integer(argv[i + 1])
             if rank == 0:
                 raise RANK_ZERO
         elif option == b"COUNT":
@@ -152,8 +152,8 @@ def lpos(c: Client, argv: list[bytes]) -> Reply:
     if value is None:
         return None if count is None else []
     found = value.positions(argv[2], reverse=rank < 0, max_compared=max_compared)
-    # A list has fewer elements than any count or rank above its length could tell apart.
-    skipped = min(abs(rank) - 1, len(value))
+    # The one rank whose opposite is no 64-bit integer skips nothing in Redis.
+    skipped = 0 if rank == INT64_MIN else min(abs(rank) - 1, len(value))
     if count is None:
         return next(islice(found, skipped, None), None)
     return list(islice(found, skipped, skipped + min(count or len(value), len(value))))
@@ -187,7 +187,7 @@ def lset(c: Client, argv: list[bytes]) -> Reply:
 @command("lrem", 4, "write", keys=["RW delete @1"], acl="list")
 def lrem(c: Client, argv: list[bytes]) -> Reply:
     """Remove elements from a list. O(length)."""
-    count = signed_count(argv[2])
+    count = integer(argv[2])
     db, key = c.db, argv[1]
     value = db.edit(key, ListValue)
     if value is None:

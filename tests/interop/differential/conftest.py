@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.interop.differential.peers import Real
+from tests.interop.differential.peers import InProcess, Real
 from tests.interop.harness import Server
 
 
@@ -18,3 +18,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
         peer = Real(server)
         yield peer
         peer.close()
+
+
+@pytest.fixture(scope="package")
+def ours() -> InProcess:
+    """Give our engine with the same thresholds."""
+    return InProcess()

@@ -26,7 +26,7 @@ from kvrepl.engine.client import Client
 from kvrepl.engine.dispatch import Engine
 from kvrepl.keyspace.database import Database
 from kvrepl.keyspace.digest import digest_dataset
-from tests.interop.harness import Server
+from tests.interop.harness import Server, wait_until
 
 Argv = Sequence[bytes]
 Tree = tuple[bytes, Any]
@@ -190,6 +190,11 @@ class Real:
         connection.send(commands)
         return [connection.read() for _ in commands]
 
+    def wait_for_blocked(self, count: int) -> None:
+        """Wait until so many clients are blocked."""
+        wanted = b"blocked_clients:%d\r\n" % count
+        wait_until(lambda: wanted in self.admin.ask([b"INFO", b"clients"])[1], repr(wanted))
+
     def seen(self, replies: list[Tree]) -> Seen:
         """What there is to see since `begin`."""
         dirty = self._dirty_now() - self._dirty
@@ -262,24 +267,30 @@ class _Recorder:
 
 
 class InProcess:
-    """Our engine, with an empty dataset.
+    """Our engine, one for many runs: a fresh one each time would leave the collector behind."""
 
-    Args:
-        seed: of its random picks.
-    """
-
-    def __init__(self, seed: int = 0) -> None:
+    def __init__(self) -> None:
         self.clock = HandClock(1_700_000_000_000)
         config = Config()
         config.databases = 1
-        self.engine = _WatchedEngine(config, self.clock, Random(seed))
-        self.engine.events = []
+        self.engine = _WatchedEngine(config, self.clock, Random(0))
         keyspace = self.engine.keyspace
         keyspace.notify_flags = parse_notify_flags(EVENTS) or 0
         for name, value in LIMITS.items():
             setattr(keyspace.limits, name, value)
         self.recorder = _Recorder()
         self.engine.propagation.connect(aof=self.recorder, replicas=None)
+
+    def begin(self) -> None:
+        """Empty the dataset, and forget what was observed."""
+        for client in list(self.engine.clients.values()):
+            self.engine.disconnect(client)
+        self.engine.writers.clear()
+        self.engine.keyspace.clear()
+        self.engine.keyspace.dirty = 0
+        self.engine.rng.seed(0)
+        self.engine.events = []
+        self.recorder.chunks.clear()
 
     def connect(self, resp: int) -> Client:
         """A client of this protocol."""

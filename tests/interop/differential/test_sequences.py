@@ -16,29 +16,29 @@ ROOM = settings(
 EVERYTHING = tuple(grammar.FAMILIES)
 
 
-def assert_alike(real: Real, resp: int, commands: list[Argv]) -> None:
+def assert_alike(real: Real, ours: InProcess, resp: int, commands: list[Argv]) -> None:
     """Run the commands on both sides and compare everything there is to see."""
     real.begin()
     connection = real.connect(resp)
     theirs = real.seen(real.run(connection, commands))
     connection.close()
-    ours_side = InProcess()
-    ours = ours_side.seen(ours_side.run(ours_side.connect(resp), commands))
-    for argv, our_reply, their_reply in zip(commands, ours.replies, theirs.replies, strict=True):
+    ours.begin()
+    seen = ours.seen(ours.run(ours.connect(resp), commands))
+    for argv, our_reply, their_reply in zip(commands, seen.replies, theirs.replies, strict=True):
         assert comparable(argv, our_reply) == comparable(argv, their_reply), argv
     for field in Seen._fields[1:]:
-        assert getattr(ours, field) == getattr(theirs, field), field
+        assert getattr(seen, field) == getattr(theirs, field), field
 
 
 @pytest.mark.parametrize("resp", [2, 3])
 @pytest.mark.parametrize("family", grammar.FAMILIES)
 def test_commands_of_one_family_in_random_order_are_answered_as_by_redis(
-    real: Real, family: str, resp: int
+    real: Real, ours: InProcess, family: str, resp: int
 ) -> None:
     @ROOM
     @given(grammar.sequence(family))
     def agree(commands: list[Argv]) -> None:
-        assert_alike(real, resp, commands)
+        assert_alike(real, ours, resp, commands)
 
     agree()
 
@@ -46,6 +46,6 @@ def test_commands_of_one_family_in_random_order_are_answered_as_by_redis(
 @ROOM
 @given(commands=grammar.sequence(*EVERYTHING, size=60), resp=st.sampled_from([2, 3]))
 def test_commands_of_all_families_in_random_order_are_answered_as_by_redis(
-    real: Real, commands: list[Argv], resp: int
+    real: Real, ours: InProcess, commands: list[Argv], resp: int
 ) -> None:
-    assert_alike(real, resp, commands)
+    assert_alike(real, ours, resp, commands)
