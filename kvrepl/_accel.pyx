@@ -16,7 +16,10 @@ reference to the input outlives a call.
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cpython.list cimport PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
+from cpython.object cimport PyObject
 from libc.string cimport memchr, memcpy, strlen
+
+from kvrepl._slots cimport get_slot, slot_offset
 
 from kvrepl.resp.replies import encode_command as _encode_command
 from kvrepl.resp.replies import encode_value as _encode_value
@@ -35,7 +38,6 @@ from kvrepl.resp.requests import (
 from kvrepl.resp.values import BLOCKED, NO_REPLY, Double, Status
 
 cdef extern from "Python.h":
-    ctypedef struct PyObject
     PyObject *PyBytes_FromStringAndSize(const char *, Py_ssize_t) except NULL
     int _PyBytes_Resize(PyObject **, Py_ssize_t) except -1
     char *bytes_text "PyBytes_AS_STRING"(PyObject *)
@@ -336,13 +338,6 @@ cdef class StreamParser(Decoder):
 # ---------------------------------------------------------------------- replies
 
 
-cdef struct Buffer:
-    char *data
-    Py_ssize_t size
-    Py_ssize_t capacity
-    char *heap  # NULL while data is the caller's array
-
-
 cdef int grow(Buffer *out, Py_ssize_t more) except -1:
     """Make room for so many more bytes."""
     cdef Py_ssize_t capacity = max(out.capacity * 2, out.size + more)
@@ -430,6 +425,14 @@ cdef int put_float(Buffer *out, double value, int protocol) except -1:
         PyMem_Free(text)
 
 
+cdef Py_ssize_t STATUS_WIRE = slot_offset(Status, "wire")
+
+
+cdef inline bytes wire_of(object status):
+    """Give the wire form of a Status, whose type was looked at."""
+    return <bytes> get_slot(<PyObject *> status, STATUS_WIRE)
+
+
 cdef int put_value(Buffer *out, object value, int protocol) except -1:
     """Append the wire form of a value; see kvrepl.resp.replies.encode_value."""
     cdef bytes wire
@@ -451,7 +454,7 @@ cdef int put_value(Buffer *out, object value, int protocol) except -1:
     if kind is Double:
         wire = value.text
         return put_double(out, PyBytes_AS_STRING(wire), PyBytes_GET_SIZE(wire), protocol)
-    wire = value.wire if kind is Status else _encode_value(value, protocol)
+    wire = wire_of(value) if kind is Status else _encode_value(value, protocol)
     return put(out, PyBytes_AS_STRING(wire), PyBytes_GET_SIZE(wire))
 
 
@@ -475,12 +478,28 @@ cdef int put_elements(Buffer *out, object value, int protocol) except -1:
     return 0
 
 
+cdef bytes bulk_of(bytes value):
+    """Give a bulk string in an object of its own, for which the value is copied once."""
+    cdef char header[NUMBER_BYTES]
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(value)
+    cdef Py_ssize_t length = format_number(header, c"$", size)
+    cdef bytes wire = bytes_of(NULL, length + size + 2)
+    cdef char *at = PyBytes_AS_STRING(wire)
+    memcpy(at, header, length)
+    memcpy(at + length, PyBytes_AS_STRING(value), size)
+    at[length + size] = c"\r"
+    at[length + size + 1] = c"\n"
+    return wire
+
+
 def encode(value, int protocol=2):
     """Encode one reply; see kvrepl.resp.replies.encode."""
     cdef char space[512]
     cdef Buffer out
     if type(value) is Status:
-        return value.wire
+        return wire_of(value)
+    if type(value) is bytes:
+        return bulk_of(<bytes> value)
     if value is BLOCKED or value is NO_REPLY:
         return b""
     out.data, out.size, out.capacity, out.heap = space, 0, sizeof(space), NULL
@@ -505,19 +524,30 @@ def encode_many(values, int protocol=2):
         PyMem_Free(out.heap)
 
 
+cdef int put_command(Buffer *out, object argv) except -1:
+    """Append a command as an array of bulk strings."""
+    cdef Py_ssize_t before = out.size
+    cdef bytes wire
+    if type(argv) is list:
+        put_number(out, c"*", PyList_GET_SIZE(argv))
+        for arg in <list> argv:
+            if type(arg) is not bytes:
+                out.size = before
+                break
+            put_bytes(out, <bytes> arg)
+        else:
+            return 0
+    wire = _encode_command(argv)
+    return put(out, PyBytes_AS_STRING(wire), PyBytes_GET_SIZE(wire))
+
+
 def encode_command(argv):
     """Encode a command as an array of bulk strings; see kvrepl.resp.replies.encode_command."""
     cdef char space[512]
     cdef Buffer out
-    if type(argv) is not list:
-        return _encode_command(argv)
     out.data, out.size, out.capacity, out.heap = space, 0, sizeof(space), NULL
     try:
-        put_number(&out, c"*", PyList_GET_SIZE(argv))
-        for arg in <list> argv:
-            if type(arg) is not bytes:
-                return _encode_command(argv)
-            put_bytes(&out, <bytes> arg)
+        put_command(&out, argv)
         return bytes_of(out.data, out.size)
     finally:
         PyMem_Free(out.heap)

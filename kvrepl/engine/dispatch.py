@@ -2,9 +2,9 @@
 
     argv -> look up -> arity -> one AND of gates -> handler -> dirty? -> propagate -> encode
 
-`run()` is the one hot path. Whatever is unusual leaves it by a single test: a raised gate goes to
-`_careful()` (kvrepl.engine.admission words the refusals), a command that changed the dataset or
-left something to settle goes to `settle()`.
+`run()` is the one hot path; its loop stands in kvrepl.engine.batch. Whatever is unusual leaves it
+by a single test: a raised gate goes to `careful()` (kvrepl.engine.admission words the refusals),
+a command that left something to settle to `settle()`.
 
     Engine          owns the keyspace, the command table, the clients, and the parts below
       propagation   what the replicas and the AOF get
@@ -26,8 +26,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.clock import Clock
 from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
-from kvrepl.engine import admission, gates
-from kvrepl.engine.blocking import POSTPONED, Blocking
+from kvrepl.engine import admission, batch, gates
+from kvrepl.engine.blocking import Blocking
 from kvrepl.engine.client import Client, Port
 from kvrepl.engine.host import Host, NoHost
 from kvrepl.engine.propagation import Propagation
@@ -37,8 +37,7 @@ from kvrepl.engine.stats import Stats
 from kvrepl.errors import CommandError
 from kvrepl.keyspace.database import DELETE, HIDE, IGNORE, Database
 from kvrepl.keyspace.keyspace import Keyspace
-from kvrepl.resp import encode
-from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+from kvrepl.resp.values import Reply
 
 if TYPE_CHECKING:
     from kvrepl.config import Config
@@ -66,12 +65,14 @@ class Engine:
         depth: how many EXECs and scripts are running inside each other.
         slow_ns: a command that took as long as this is looked at (slow log, latency monitor).
         on_slow: told of each such command.
-        on_fault: told of each command whose handler failed by a mistake of ours; see `_fault`.
+        on_fault: told of each command whose handler failed by a mistake of ours; see `fault`.
         budget_ns: a batch that took as long as this yields to other clients.
         commands: the command table of this engine, by name.
         pauses: reason -> (until when, whether it holds back more than writes).
         function_libraries: the code of the function libraries.
     """
+
+    __slots__ = ("__dict__", "gates")  # a slot for what the compiled loop reads each time
 
     def __init__(self, config: Config, clock: Clock, rng: Random, host: Host | None = None) -> None:
         self.config = config
@@ -98,7 +99,7 @@ class Engine:
         self.commands: dict[str, Command] = {
             name: command.copy() for name, command in REGISTRY.items()
         }
-        self._lookup: dict[bytes, Command] = {
+        self.spellings: dict[bytes, Command] = {
             name.encode(): command for name, command in self.commands.items()
         }
         self._next_client_id = 1
@@ -148,11 +149,11 @@ class Engine:
 
     def find(self, name: bytes) -> Command | None:
         """The command of that name in any case, None where there is none. O(1)."""
-        command = self._lookup.get(name)
+        command = self.spellings.get(name)
         if command is None:
-            command = self._lookup.get(name.lower())
-            if command is not None and len(self._lookup) < SPELLINGS_LIMIT:
-                self._lookup[name] = command
+            command = self.spellings.get(name.lower())
+            if command is not None and len(self.spellings) < SPELLINGS_LIMIT:
+                self.spellings[name] = command
         return command
 
     def rename(self, name: bytes, new_name: bytes) -> None:
@@ -161,15 +162,15 @@ class Engine:
         Raises:
             ValueError: there is no such command, or the new name is taken.
         """
-        command = self._lookup.get(name.lower())
+        command = self.spellings.get(name.lower())
         if command is None:
             raise ValueError("No such command in rename-command")
-        if new_name and new_name.lower() in self._lookup:
+        if new_name and new_name.lower() in self.spellings:
             raise ValueError("Target command name already exists")
-        for spelling in [known for known, found in self._lookup.items() if found is command]:
-            del self._lookup[spelling]
+        for spelling in [known for known, found in self.spellings.items() if found is command]:
+            del self.spellings[spelling]
         if new_name:
-            self._lookup[new_name.lower()] = command
+            self.spellings[new_name.lower()] = command
 
     def all_commands(self) -> Iterator[Command]:
         """Every command and subcommand."""
@@ -184,75 +185,26 @@ class Engine:
             return command.subcommands.get(argv[1].lower())
         return command
 
-    def run(self, client: Client, requests: Sequence[list[bytes]], start: int = 0) -> int:
+    def run(self, client: Client, requests: list[list[bytes]], start: int = 0) -> int:
         """Run requests of one client, from number `start` on, and gather their replies.
 
         It stops early when the client blocks or is to be closed, or when the batch has taken its
-        share of time.
+        share of time; see kvrepl.engine.batch.
 
         Returns:
             How many of the requests are done (an index into `requests`).
         """
-        keyspace = self.keyspace
-        propagation = self.propagation
-        blocking = self.blocking
-        find = self._lookup.get
-        monotonic_ns = self.clock.monotonic_ns
-        append = client.out.append
-        done = start
-        total = len(requests)
-        if not client.pending:
-            client.stir()
-        began = before = monotonic_ns()
-        while done < total:
-            argv = requests[done]
-            command = find(argv[0])
-            count = len(argv)
-            dirty = keyspace.dirty
-            if (
-                command is None
-                or not command.least <= count <= command.most
-                or command.subcommands
-                or (self.gates | client.gates) & ~client.exempt & command.mask
-            ):
-                reply = self._careful(client, argv)
-                before = monotonic_ns()
-                if client.wait is not None and client.wait.kind == POSTPONED:
-                    break  # it is run again when it is let go
-            else:
-                try:
-                    reply = command.handler(client, argv)
-                except CommandError as error:
-                    reply = error
-                    command.failed += 1
-                    self.stats.error(error)
-                except Exception as error:
-                    reply = self._fault(client, command, argv, error)
-                now = monotonic_ns()
-                spent = now - before
-                before = now
-                command.calls += 1
-                command.nanoseconds += spent
-                if spent >= self.slow_ns:
-                    self._slow(client, command, argv, spent)
-                if keyspace.dirty != dirty or propagation.unusual:
-                    propagation.ended(client.db.index, argv, keyspace.dirty != dirty)
-            done += 1
-            if reply is not BLOCKED and reply is not NO_REPLY:
-                append(encode(reply, client.resp))
-            if propagation.ops:
-                propagation.flush()
-            if blocking.ready:
-                blocking.serve_ready()
-                propagation.flush()
-            if client.wait is not None or client.gates & gates.CLOSING:
-                break
-            if before - began >= self.budget_ns:
-                self.tick()
-                break
-        if done > start and command is not None and not command.subcommands:
-            client.last_command = command  # once a batch is enough for CLIENT LIST
-        return done
+        return batch.run(self, client, requests, start)
+
+    def apply_plain(
+        self, client: Client, commands: list[tuple[list[bytes], int]], start: int = 0
+    ) -> tuple[int, CommandError | None]:
+        """Run commands of a stream as long as they are plain; see kvrepl.engine.batch.
+
+        Returns:
+            The number of the first one that was not run, and the error of the last one that was.
+        """
+        return batch.apply(self, client, commands, start)
 
     def apply(self, client: Client, argv: list[bytes]) -> Reply:
         """Run one command outside of a connection: the master's stream, the AOF, a test.
@@ -265,7 +217,7 @@ class Engine:
         if client.is_master:
             keyspace.expiry_mode = IGNORE
         try:
-            reply = self._careful(client, argv)
+            reply = self.careful(client, argv)
         finally:
             keyspace.expiry_mode = mode
         self.settle()
@@ -297,12 +249,12 @@ class Engine:
             command.failed += 1
             self.stats.error(error)
         except Exception as error:
-            reply = self._fault(client, command, argv, error)
+            reply = self.fault(client, command, argv, error)
         spent = self.clock.monotonic_ns() - before
         command.calls += 1
         command.nanoseconds += spent
         if spent >= self.slow_ns:
-            self._slow(client, command, argv, spent)
+            self.slow(client, command, argv, spent)
         propagation = self.propagation
         if keyspace.dirty != dirty or propagation.unusual:
             propagation.ended(db, argv, keyspace.dirty != dirty)
@@ -312,7 +264,7 @@ class Engine:
         """Whether a command may wait now: not inside EXEC or a script, not for our master."""
         return self.depth == 0 and not client.is_master
 
-    def _careful(self, client: Client, argv: list[bytes]) -> Reply:
+    def careful(self, client: Client, argv: list[bytes]) -> Reply:
         """The long way: names what is wrong with the request, or runs it with a gate raised."""
         quiet = client.gates & gates.QUIET
         try:
@@ -329,7 +281,7 @@ class Engine:
                     admission.feed_monitors(self, client, command, argv)
         return admission.quieten(client, reply) if quiet else reply
 
-    def _fault(
+    def fault(
         self, client: Client, command: Command, argv: list[bytes], error: Exception
     ) -> CommandError:
         """A handler failed by a mistake of ours: the client hears of it, the server lives on.
@@ -351,7 +303,7 @@ class Engine:
         """What -MISCONF says while the gate DISK is raised."""
         return CommandError(self.disk_error_text)
 
-    def _slow(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
+    def slow(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
         self.tick()
         if self.on_slow is not None:
             self.on_slow(client, command, argv, spent_ns)

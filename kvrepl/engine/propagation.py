@@ -140,6 +140,10 @@ class Propagation:
         ops.clear()
         self._wrap = True
 
+    def feed(self, db: int, encoded: bytes) -> None:
+        """Hand encoded commands on one database to everybody who listens, as they are. O(1)."""
+        self._emit(db, encoded, self.targets)
+
     def _emit(self, db: int, encoded: bytes, targets: int) -> None:
         if targets & AOF and self._aof is not None:
             self._aof.feed(db, encoded)

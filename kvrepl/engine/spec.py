@@ -45,7 +45,10 @@ FLAGS: Final = (
     "no_mandatory_keys",
 )  # fmt: skip
 
-UNLIMITED: Final = 1 << 40
+UNLIMITED: Final = 1 << 29
+
+NOT_PLAIN: Final = frozenset(("admin", "blocking", "noscript", "pubsub", "may_replicate"))
+"""Flags of commands that touch more than keys; see Command.plain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +120,8 @@ class Command:
         get_keys: positions of the keys where the specifications cannot tell.
         mask: the gates that can refuse it (kvrepl.engine.gates).
         is_write: whether it may change the dataset.
+        plain: whether it looks at keys and does nothing else: it cannot tell whether what was
+            propagated and answered before it has been handed on yet (kvrepl.engine.batch).
         calls, usec, rejected, failed: of INFO commandstats (usec in ns until it is shown).
     """
 
@@ -133,6 +138,7 @@ class Command:
     most: int = 0
     mask: int = 0
     is_write: bool = False
+    plain: bool = False
     subcommands: dict[bytes, Command] = field(default_factory=dict)
     container: Command | None = None
     calls: int = 0
@@ -145,6 +151,11 @@ class Command:
         self.most = self.arity if self.arity > 0 else UNLIMITED
         self.mask = gates.mask_of(self.name, self.flags)
         self.is_write = "write" in self.flags
+        self.plain = (
+            (self.is_write or "readonly" in self.flags)
+            and not self.flags & NOT_PLAIN
+            and "dangerous" not in self.acl
+        )
 
     def copy(self) -> Command:
         """A fresh one for another engine: the same specification, counters at zero."""

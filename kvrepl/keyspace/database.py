@@ -166,12 +166,9 @@ class Database:
         """
         i = hash(key) & self.mask
         value = self.segments[i].get(key)
-        if value is None:
-            return self.get(key)  # counts the miss
         expires = self.expires[i]
-        if expires and key in expires and self._gone(key, expires[key]):
-            self.keyspace.misses += 1
-            return None
+        if value is None or (expires and key in expires and self._gone(key, expires[key])):
+            return self.get(key)  # counts the miss
         self.keyspace.hits += 1
         if type(value) is bytes or type(value) is bytearray:
             return value

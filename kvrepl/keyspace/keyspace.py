@@ -3,6 +3,9 @@
 The keyspace changes nothing but itself. What others must hear of (a key expired, a watched key
 touched, a key that blocked clients wait for, a notification) goes to the `sink`, which the engine
 puts in.
+
+The hot methods of Database are the compiled ones of `_lookup.pyx` where that was built (and
+KVREPL_PURE is not 1): they are put into the class at the end of this module.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from typing import Any, Protocol
 from kvrepl.datatypes.limits import Limits
 from kvrepl.keyspace import database
 from kvrepl.keyspace.database import Database
+from kvrepl.resp import ACCELERATED
 
 
 class Sink(Protocol):
@@ -112,3 +116,17 @@ class Keyspace:
     def nonempty(self) -> Iterator[Database]:
         """The databases that hold keys, in order of number."""
         return (db for db in self.databases if any(db.segments))
+
+
+def _accelerate() -> None:
+    """Take the compiled methods of Database, where they were built and are wanted."""
+    if not ACCELERATED:
+        return
+    try:
+        from kvrepl.keyspace._lookup import bind
+    except ModuleNotFoundError:
+        return
+    bind(Database, Keyspace)
+
+
+_accelerate()

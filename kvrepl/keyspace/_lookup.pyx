@@ -1,0 +1,185 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, initializedcheck=False
+"""The hot methods of kvrepl.keyspace.database.Database, compiled.
+
+Each does what the Python method of its name does; see there. `bind` puts them in their place in
+the class, which stays a plain Python class with its slots (kvrepl/_slots.pxd). What is unusual (a
+key whose time may have come, a watched key, a notification) goes on in Python.
+
+Optional: kvrepl.keyspace.keyspace binds it where it was built.
+"""
+
+from cpython.bytearray cimport PyByteArray_CheckExact
+from cpython.bytes cimport PyBytes_CheckExact
+from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_SetItem
+from cpython.object cimport PyObject, PyObject_Hash
+
+from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
+
+from kvrepl.config.notify import NOTIFY_KEY_MISS as _NOTIFY_KEY_MISS
+from kvrepl.config.notify import NOTIFY_NEW as _NOTIFY_NEW
+from kvrepl.errors import WRONGTYPE
+
+cdef extern from "Python.h":
+    PyObject *Py_False
+    Py_ssize_t dict_size "PyDict_GET_SIZE"(PyObject *)
+    PyObject *list_item "PyList_GET_ITEM"(PyObject *, Py_ssize_t)
+
+cdef long long NOTIFY_KEY_MISS = _NOTIFY_KEY_MISS
+cdef long long NOTIFY_NEW = _NOTIFY_NEW
+
+cdef object DATABASE = None
+cdef object KEYSPACE = None
+cdef Py_ssize_t BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+cdef Py_ssize_t DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+
+NAMES = (
+    "get", "get_for_write", "read", "edit", "read_string", "edit_string", "set", "changed",
+)
+
+
+def bind(database, keyspace):
+    """Give the class Database these methods; keyspace is the class Keyspace."""
+    global DATABASE, KEYSPACE
+    global BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+    global DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+    BLOCKED_KEYS = slot_offset(database, "blocked_keys")
+    EXPIRES = slot_offset(database, "expires")
+    KEYSPACE_OF = slot_offset(database, "keyspace")
+    MASK = slot_offset(database, "mask")
+    SEGMENTS = slot_offset(database, "segments")
+    WATCHED = slot_offset(database, "watched")
+    DIRTY = slot_offset(keyspace, "dirty")
+    HITS = slot_offset(keyspace, "hits")
+    MISSES = slot_offset(keyspace, "misses")
+    NOTIFY_FLAGS = slot_offset(keyspace, "notify_flags")
+    TRACKING = slot_offset(keyspace, "tracking")
+    DATABASE, KEYSPACE = database, keyspace
+    for name in NAMES:
+        setattr(database, name, globals()[name])
+
+
+cdef inline PyObject *keyspace_of(object db) except NULL:
+    """The keyspace of a database; both are of the types whose slots we know, or TypeError."""
+    cdef PyObject *keyspace
+    if type(db) is not DATABASE:
+        raise TypeError("not a Database")
+    keyspace = get_slot(<PyObject *> db, KEYSPACE_OF)
+    if type(<object> keyspace) is not KEYSPACE:
+        raise TypeError("not a Keyspace")
+    return keyspace
+
+
+cdef inline PyObject *segment_of(object db, Py_ssize_t row, object key) except NULL:
+    """The dict of a row (SEGMENTS, EXPIRES) that belongs to the key."""
+    cdef Py_ssize_t mask = get_int(<PyObject *> db, MASK)
+    return list_item(get_slot(<PyObject *> db, row), PyObject_Hash(key) & mask)
+
+
+cdef inline bint may_be_gone(object db, object key) except -1:
+    """Whether the key has a time to live; what that means is for `_gone` to say."""
+    cdef PyObject *expires = segment_of(db, EXPIRES, key)
+    return dict_size(expires) != 0 and PyDict_Contains(<object> expires, key)
+
+
+cdef object find(object db, object key, bint for_write):
+    """The value, or None where the key is not there for the one who asks."""
+    cdef PyObject *value = PyDict_GetItemWithError(
+        <object> segment_of(db, SEGMENTS, key), key
+    )
+    if value == NULL:
+        return None
+    found = <object> value
+    if may_be_gone(db, key) and db._gone(
+        key, (<object> segment_of(db, EXPIRES, key))[key], for_write
+    ):
+        return None
+    return found
+
+
+cdef object find_counted(object db, object key):
+    """The same for a read command: counts hit or miss."""
+    cdef PyObject *keyspace = keyspace_of(db)
+    found = find(db, key, False)
+    if found is not None:
+        add_int(keyspace, HITS, 1)
+        return found
+    add_int(keyspace, MISSES, 1)
+    if get_int(keyspace, NOTIFY_FLAGS) & NOTIFY_KEY_MISS:
+        (<object> keyspace).notify(NOTIFY_KEY_MISS, b"keymiss", key, db)
+    return None
+
+
+def get(self, key):
+    """See kvrepl.keyspace.database.Database.get."""
+    return find_counted(self, key)
+
+
+def get_for_write(self, key):
+    """See kvrepl.keyspace.database.Database.get_for_write."""
+    keyspace_of(self)
+    return find(self, key, True)
+
+
+def read(self, key, kind):
+    """See kvrepl.keyspace.database.Database.read."""
+    value = find_counted(self, key)
+    if value is None or type(value) is kind:
+        return value
+    raise WRONGTYPE
+
+
+def edit(self, key, kind):
+    """See kvrepl.keyspace.database.Database.edit."""
+    keyspace_of(self)
+    value = find(self, key, True)
+    if value is None or type(value) is kind:
+        return value
+    raise WRONGTYPE
+
+
+def read_string(self, key):
+    """See kvrepl.keyspace.database.Database.read_string."""
+    value = find_counted(self, key)
+    if value is None or PyBytes_CheckExact(value) or PyByteArray_CheckExact(value):
+        return value
+    raise WRONGTYPE
+
+
+def edit_string(self, key):
+    """See kvrepl.keyspace.database.Database.edit_string."""
+    keyspace_of(self)
+    value = find(self, key, True)
+    if value is None or PyBytes_CheckExact(value) or PyByteArray_CheckExact(value):
+        return value
+    raise WRONGTYPE
+
+
+def set(self, key, value, keep_ttl=False):
+    """See kvrepl.keyspace.database.Database.set."""
+    cdef PyObject *keyspace = keyspace_of(self)
+    cdef PyObject *segment = segment_of(self, SEGMENTS, key)
+    cdef PyObject *expires
+    cdef Py_ssize_t before = dict_size(segment)
+    PyDict_SetItem(<object> segment, key, value)
+    if dict_size(segment) != before:
+        if get_int(keyspace, NOTIFY_FLAGS) & NOTIFY_NEW:
+            (<object> keyspace).notify(NOTIFY_NEW, b"new", key, self)
+    else:
+        expires = segment_of(self, EXPIRES, key)
+        if dict_size(expires) and not keep_ttl and PyDict_Contains(<object> expires, key):
+            PyDict_DelItem(<object> expires, key)
+    if dict_size(get_slot(<PyObject *> self, BLOCKED_KEYS)):
+        self._signal_ready(key, value)
+
+
+def changed(self, key, kind, event, long long count=1):
+    """See kvrepl.keyspace.database.Database.changed."""
+    cdef PyObject *keyspace = keyspace_of(self)
+    cdef PyObject *watched = get_slot(<PyObject *> self, WATCHED)
+    add_int(keyspace, DIRTY, count)
+    if dict_size(watched) and PyDict_Contains(<object> watched, key):
+        (<object> keyspace).sink.touched(self, key)
+    if get_slot(keyspace, TRACKING) != Py_False:
+        (<object> keyspace).sink.invalidated(self, key)
+    if get_int(keyspace, NOTIFY_FLAGS) & <long long> kind:
+        (<object> keyspace).notify(kind, event, key, self)
