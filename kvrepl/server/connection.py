@@ -3,8 +3,9 @@
     data_received -> RequestParser.feed -> Engine.run -> Client.out -> (end of turn) -> flush
 
 Requests that cannot run yet wait in `_held`: the client is blocked, or its batch used up its share
-of time. While they wait reading is paused once enough has piled up, so that one client's deep
-pipeline costs bounded memory.
+of time. While they wait reading is paused, so that one client's deep pipeline costs bounded memory
+and others are served meanwhile; that of a blocked client only once enough has piled up, since it is
+by reading that we hear of its end.
 
 The output of a client is bounded by client-output-buffer-limit: beyond the hard limit, or beyond
 the soft one for too long, the connection is cut. A batch ends after its share of time, and is
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
     from kvrepl.server.app import Server
 
 HELD_LIMIT_BYTES: Final = 1 << 20
-"""Reading is paused while a client that cannot run has sent more than this."""
+"""Reading is paused while a client that is blocked has sent more than this."""
 
 BIG_OUTPUT_BYTES: Final = 1 << 16
 """Output is handed to the socket in the middle of a batch once it is as large as this."""
@@ -157,6 +158,7 @@ class Connection(asyncio.Protocol):
             del requests[:done]
             self._hold(requests, 0)
             if client.wait is None:
+                self._pause()
                 self._server.turn.later(self._go_on)
         parser = self.parser
         if not parser.authenticated:
@@ -178,7 +180,11 @@ class Connection(asyncio.Protocol):
     def _hold(self, requests: list[list[bytes]], size: int) -> None:
         self._held.extend(requests)
         self._held_bytes += size
-        if self._held_bytes > HELD_LIMIT_BYTES and not self._paused and self.transport is not None:
+        if self._held_bytes > HELD_LIMIT_BYTES:
+            self._pause()
+
+    def _pause(self) -> None:
+        if not self._paused and self.transport is not None:
             self._paused = True
             self.transport.pause_reading()
 
