@@ -161,5 +161,13 @@ def server_command(arguments: tuple[str, ...]) -> None:
     sys.exit(serve(list(arguments)))
 
 
+@main.command("demo")
+def demo_command() -> None:
+    """Show replication step by step with four servers of its own (a few seconds)."""
+    from kvrepl.toolbox import demo
+
+    demo.run()
+
+
 if __name__ == "__main__":
     server_main()
