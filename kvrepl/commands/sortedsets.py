@@ -37,6 +37,9 @@ GT_LT_NX: Final = CommandError(b"ERR GT, LT, and/or NX options at the same time 
 INCR_ONE_PAIR: Final = CommandError(b"ERR INCR option supports a single increment-element pair")
 SCORE_NAN: Final = CommandError(b"ERR resulting score is not a number (NaN)")
 
+LISTPACK_INTEGER: Final = float(1 << 62)
+"""Integral scores up to here are integers in a listpack (util.c, double2ll)."""
+
 _ADD_OPTIONS: Final = frozenset((b"NX", b"XX", b"GT", b"LT", b"CH", b"INCR"))
 _NONE: Final[frozenset[bytes]] = frozenset()
 
@@ -350,7 +353,8 @@ def zrandmember(c: Client, argv: list[bytes]) -> Reply:
 def zscan(c: Client, argv: list[bytes]) -> Reply:
     """Incrementally iterate sorted set members and their scores. O(members returned).
 
-    Scores are bulk strings here, in RESP3 as well.
+    Scores are bulk strings here, in RESP3 as well; those of a listpack are printed as they are
+    kept there, integers without an exponent.
     """
     cursor = scan_cursor(argv[2])
     value = c.db.read(argv[1], SortedSet)
@@ -358,8 +362,10 @@ def zscan(c: Client, argv: list[bytes]) -> Reply:
         return [b"0", []]
     count, matches = scan_options(argv)
     cursor, found = value.scan(cursor, count)
+    packed = value.encoding == b"listpack"
     flat: list[bytes] = []
     for member, score in found:
         if matches is None or matches(member):
-            flat += (member, format_double(score))
+            whole = packed and abs(score) <= LISTPACK_INTEGER and score.is_integer()
+            flat += (member, b"%d" % int(score) if whole else format_double(score))
     return [b"%d" % cursor, flat]

@@ -355,7 +355,11 @@ def comparable(argv: Argv, tree: Tree) -> Tree:
     """
     kind, value = tree
     if not isinstance(value, list):
-        return (kind, b"?") if argv[0].upper() in RANDOM and kind == b"$" and value else tree
+        return (
+            (kind, b"?")
+            if argv[0].upper() in RANDOM and kind == b"$" and value is not None
+            else tree
+        )
     name = argv[0].upper()
     if name in UNORDERED:
         return kind, sorted(value)

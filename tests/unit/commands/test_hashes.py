@@ -79,6 +79,7 @@ def test_hash_command_on_no_key_replies_without_making_one(
         (("HRANDFIELD", "h", -(1 << 63)), "ERR value is out of range, value must between"),
         (("HRANDFIELD", "h", 1, "WITHSCORES"), "ERR syntax error"),
         (("HSCAN", "h", "x"), "ERR invalid cursor"),
+        (("HSCAN", "h", 1 << 64), "ERR invalid cursor"),
         (("HSCAN", "h", 0, "COUNT", 0), "ERR syntax error"),
         (("HGET", "text", "a"), "WRONGTYPE Operation against a key"),
         (("HSET", "text", "a", 1), "WRONGTYPE Operation against a key"),

@@ -153,6 +153,11 @@ def test_smove_of_the_last_member_moves_the_key(four: Session) -> None:
     assert four.run("EXISTS", "u", "v") == 1
 
 
+def test_smove_to_its_own_set_changes_nothing(four: Session) -> None:
+    assert four.dirt("SMOVE", "s", "s", 1) == 0
+    assert four.events("SMOVE", "s", "s", 1) == []
+
+
 def test_spop_of_one_member_propagates_srem(four: Session) -> None:
     (sent,) = four.propagated("SPOP", "s")
     (gone,) = {b"1", b"2", b"3"} - members(four, "s")

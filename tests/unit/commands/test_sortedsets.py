@@ -40,6 +40,7 @@ def five(session: Session) -> Session:
         (("INCR", "GT", -4, "a"), None, 1.0),
         (("INCR", "LT", -4, "a"), -3.0, -3.0),
         (("INCR", 0, "a"), 1.0, 1.0),
+        (("INCR", "GT", 0, "a"), None, 1.0),
     ],
 )
 def test_zadd_with_options_replies_and_leaves_a_score(
@@ -102,7 +103,8 @@ def test_sorted_set_command_on_five_members_replies(
         (("ZRANGE", "z", 2, "inf", "BYSCORE", "LIMIT", 1, 2), "cd"),
         (("ZRANGE", "z", "(inf", 2, "BYSCORE", "REV"), "dcb"),
         (("ZRANGE", "z", "+inf", "-inf", "rev", "byscore", "limit", 1, 2), "dc"),
-        (("ZRANGEBYSCORE", "z", "-inf", "+inf", "LIMIT", -1, 2), ""),
+        (("ZRANGEBYSCORE", "z", 2, "+inf", "LIMIT", -1, 2), ""),
+        (("ZREVRANGEBYSCORE", "z", 2, "-inf", "LIMIT", -1, 2), ""),
         (("ZRANGEBYSCORE", "z", "-inf", "+inf", "LIMIT", 0, 0), ""),
         (("ZRANGEBYSCORE", "z", "-inf", "+inf", "LIMIT", 3, -1), "de"),
         (("ZREVRANGEBYSCORE", "z", 2, 1), "cba"),
@@ -238,6 +240,15 @@ def test_stored_union_has_the_encoding_of_its_size(
     assert session.encoding("d") == encoding
     session.run("ZRANGESTORE", "e", "d", 0, -1)
     assert session.encoding("e") == encoding
+
+
+def test_zscan_prints_integral_scores_as_the_encoding_keeps_them(session: Session) -> None:
+    session.run("ZADD", "z", "1e17", "a", 1 << 62, "b", "5e18", "c")
+    reply = [b"a", b"100000000000000000", b"b", b"4611686018427387904", b"c", b"5e+18"]
+
+    assert session.run("ZSCAN", "z", 0) == [b"0", reply]
+    session.run("ZADD", "z", "inf", "x" * 65)
+    assert session.run("ZSCAN", "z", 0, "MATCH", "a") == [b"0", [b"a", b"1e+17"]]
 
 
 def test_last_member_taken_deletes_the_key(session: Session) -> None:
