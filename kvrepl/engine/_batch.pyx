@@ -355,6 +355,8 @@ def apply(engine, client, list commands not None, Py_ssize_t start=0):
     monotonic_ns = engine.clock.monotonic_ns
     mode = keyspace.expiry_mode
     inside = IGNORE if client.is_master else mode
+    if blocking.waiting:
+        total = min(total, start + 1)
     begin(&gathered, replies, stream, sizeof(stream))
     before = now_ns(monotonic_ns)
     keyspace.expiry_mode = inside

@@ -115,7 +115,8 @@ def apply_reference(
 
     It stops before a command that is not (that one is for `Engine.apply`), and after one that
     answered with an error. No command run here can end the link, ask for its offset, or stand
-    inside MULTI; so the offset may be told once for all of them.
+    inside MULTI; so the offset may be told once for all of them. While clients are blocked it
+    runs one command only: whoever is served by it goes on with commands of his own.
 
     Args:
         engine: whose dataset they change.
@@ -132,8 +133,9 @@ def apply_reference(
     mode = keyspace.expiry_mode
     inside = IGNORE if client.is_master else mode
     keyspace.expiry_mode = inside
+    stop = start + 1 if engine.blocking.waiting else len(commands)
     try:
-        for number in range(start, len(commands)):
+        for number in range(start, min(stop, len(commands))):
             argv = commands[number][0]
             command = find(argv[0])
             if (
@@ -153,7 +155,7 @@ def apply_reference(
                 keyspace.expiry_mode = inside
             if type(reply) is CommandError:
                 return number + 1, reply
-        return max(start, len(commands)), None
+        return max(start, min(stop, len(commands))), None
     finally:
         keyspace.expiry_mode = mode
 

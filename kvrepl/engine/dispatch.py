@@ -68,6 +68,8 @@ class Engine:
         on_fault: told of each command whose handler failed by a mistake of ours; see `fault`.
         budget_ns: a batch that took as long as this yields to other clients.
         commands: the command table of this engine, by name.
+        spellings: the same by every name that clients have used (get, GET, Get); rename-command
+            changes it.
         pauses: reason -> (until when, whether it holds back more than writes).
         function_libraries: the code of the function libraries.
     """
@@ -100,7 +102,9 @@ class Engine:
             name: command.copy() for name, command in REGISTRY.items()
         }
         self.spellings: dict[bytes, Command] = {
-            name.encode(): command for name, command in self.commands.items()
+            spelling.encode(): command
+            for name, command in self.commands.items()
+            for spelling in (name, name.upper())
         }
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None

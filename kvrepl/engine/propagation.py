@@ -38,11 +38,11 @@ class Stream(Protocol):
     """Where propagated commands go: the replication backlog, the AOF."""
 
     def feed(self, db: int, encoded: bytes) -> None:
-        """Append one command; selects the database first where it is not the current one.
+        """Append commands; selects the database first where it is not the current one.
 
         Args:
-            db: the number of the database, ANY_DB where it does not matter.
-            encoded: the command as RESP.
+            db: the number of the database of all of them, ANY_DB where it does not matter.
+            encoded: one or more whole commands as RESP.
         """
 
 

@@ -49,6 +49,7 @@ from kvrepl.server.saver import LoadError, LoadProgress
 from rdb import RdbError
 
 if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
     from kvrepl.keyspace.database import Database
     from kvrepl.server.app import Server
     from kvrepl.server.children import Child, Reporter
@@ -389,8 +390,7 @@ class Aof:
                 data = loader.unused
                 replay = AofReplay(loader.offset)
             assert replay is not None
-            for argv, end in replay.feed(data):
-                self._replay(client, argv, file.name, end)
+            self._replay(client, replay.feed(data), file.name)
             yield
         if loader is not None:
             server.adopt_functions(loader.close().functions)
@@ -425,11 +425,19 @@ class Aof:
                 error
             )
 
-    def _replay(self, client: object, argv: list[bytes], name: str, end: int) -> None:
+    def _replay(self, client: Client, commands: list[tuple[list[bytes], int]], name: str) -> None:
+        """Run commands of the log; what they answer is of no interest."""
         engine = self._server.engine
-        if engine.resolve(argv) is None:
-            raise unknown_command(argv[0], name, end)
-        engine.apply(client, argv)  # type: ignore[arg-type]
+        done = 0
+        while done < len(commands):
+            first = done
+            done, _ = engine.apply_plain(client, commands, first)
+            if done == first:
+                argv, end = commands[done]
+                if engine.resolve(argv) is None:
+                    raise unknown_command(argv[0], name, end)
+                engine.apply(client, argv)
+                done += 1
 
     def _now_ms(self) -> int:
         return self._server.clock.monotonic_ns() // 1_000_000

@@ -338,9 +338,26 @@ class MasterLink:
             return
         engine = self._server.engine
         replica = self._shell.machine.replica
-        for argv, end in parser.feed(data):
-            size = end - self._offset
-            self._offset = end
+        commands = parser.feed(data)
+        total = len(commands)
+        done = 0
+        while done < total:
+            # hot: plain commands neither end the link nor ask for the offset, nor stand inside
+            # MULTI: as many as follow each other are told at once.
+            first = done
+            done, refusal = engine.apply_plain(client, commands, first)
+            if done > first:
+                argv, end = commands[done - 1]
+                size, self._offset = end - self._offset, end
+                replica.applied(self._applied.ran(size, in_multi=False), client.db.index)
+                if refusal is not None:
+                    self._failed(argv, refusal)
+                if self._parser is not parser:
+                    return  # a client that was served ended the link
+                continue
+            argv, end = commands[done]
+            done += 1
+            size, self._offset = end - self._offset, end
             reply = engine.apply(client, argv)
             if type(reply) is CommandError:
                 self._failed(argv, reply)

@@ -1,0 +1,306 @@
+"""The hot loops, read and compiled: what they do, and that they do the same."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_STRING
+from kvrepl.engine import batch, gates
+from kvrepl.resp.values import Push
+from tests.unit.engine.twins import COMPILED, LOOPS, REFERENCE, Bench, needs_compiled
+
+
+@pytest.fixture(params=LOOPS)
+def bench(request: pytest.FixtureRequest) -> Bench:
+    """Give an engine run by either kind of loop."""
+    return Bench(request.param)
+
+
+def test_run_pipeline_answers_each_in_order(bench: Bench) -> None:
+    done = bench.run(b"SET k 1", b"GET k", b"get nothing", b"INCR k", b"NOSUCH", b"GET")
+    assert done == 6
+    assert bench.replies() == (
+        b"+OK\r\n$1\r\n1\r\n$-1\r\n:2\r\n"
+        b"-ERR unknown command 'NOSUCH', with args beginning with: \r\n"
+        b"-ERR wrong number of arguments for 'get' command\r\n"
+    )
+
+
+def test_run_writes_propagate_as_one_command_each_in_order(bench: Bench) -> None:
+    bench.run(b"SET a 1", b"GET a", b"INCR a", b"SELECT 1", b"SET b 2", b"DEL nothing")
+    expected = (
+        b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*2\r\n$4\r\nINCR\r\n$1\r\na\r\n"
+        b"<1>*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n"
+    )
+    assert bench.aof.data == bench.replicas.data == expected
+
+
+def test_run_plain_writes_hand_on_before_a_command_that_is_not_plain(bench: Bench) -> None:
+    seen = []
+    command = bench.engine.find(b"echo")
+    assert command is not None
+    assert not command.plain
+    command.handler = lambda c, argv: seen.append((bench.aof.data, list(c.out))) or b""
+    bench.run(b"SET a 1", b"SET b 2", b"ECHO x", b"SET c 3")
+    ((stream, out),) = seen
+    assert stream == (
+        b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n"
+    )
+    assert b"".join(out) == b"+OK\r\n+OK\r\n"
+    assert bench.replies() == b"+OK\r\n+OK\r\n$0\r\n\r\n+OK\r\n"
+
+
+def test_run_push_to_the_client_itself_stands_before_the_reply_that_caused_it(
+    bench: Bench,
+) -> None:
+    engine, client = bench.engine, bench.client
+    client.resp = 3
+    engine.keyspace.notify_flags = NOTIFY_KEYEVENT | NOTIFY_STRING
+    engine.keyspace.sink = engine
+    engine.notify = lambda *_: client.send(Push([b"told"]))  # type: ignore[method-assign]
+    bench.run(b"GET a", b"SET a 1", b"GET a", b"SET a 2")
+    told = b">1\r\n$4\r\ntold\r\n"
+    assert bench.replies() == b"_\r\n" + told + b"+OK\r\n$1\r\n1\r\n" + told + b"+OK\r\n"
+
+
+def test_run_huge_value_is_answered_in_order(bench: Bench) -> None:
+    value = b"v" * 100_000
+    bench.run(b"SET k " + value, b"GET k", b"STRLEN k", b"GET k")
+    bulk = b"$100000\r\n" + value + b"\r\n"
+    assert bench.replies() == b"+OK\r\n" + bulk + b":100000\r\n" + bulk
+
+
+def test_run_expired_key_propagates_its_deletion_before_the_command(bench: Bench) -> None:
+    bench.run(b"SET a 1 PX 10", b"SET b 1")
+    bench.clock.ms += 11
+    bench.engine.tick()
+    before = len(bench.aof.data)
+    bench.run(b"SET b 2", b"GET a", b"SETNX a 3")
+    assert bench.aof.data[before:] == (
+        b"*3\r\n$3\r\nSET\r\n$1\r\nb\r\n$1\r\n2\r\n"
+        b"*2\r\n$3\r\nDEL\r\n$1\r\na\r\n"
+        b"*3\r\n$5\r\nSETNX\r\n$1\r\na\r\n$1\r\n3\r\n"
+    )
+
+
+def test_run_blocked_client_is_served_after_the_command_that_filled_the_key(
+    bench: Bench,
+) -> None:
+    waiting = bench.engine.connect()
+    bench.run(b"BLPOP list 0", client=waiting)
+    assert waiting.wait is not None
+    bench.run(b"SET a 1", b"RPUSH list x", b"SET b 1")
+    assert bench.replies(waiting) == b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n"
+    names = [line for line in bench.aof.data.split(b"\r\n") if line.isupper() and line.isalpha()]
+    assert names == [b"SET", b"RPUSH", b"LPOP", b"SET"]
+
+
+def test_run_blocking_command_ends_the_batch(bench: Bench) -> None:
+    assert bench.run(b"SET a 1", b"BLPOP list 0", b"GET a") == 2
+    assert bench.replies() == b"+OK\r\n"
+
+
+def test_run_postponed_command_is_not_done(bench: Bench) -> None:
+    bench.engine.raise_gate(gates.PAUSE_WRITES)
+    assert bench.run(b"GET a", b"SET a 1", b"GET a") == 1
+    assert bench.replies() == b"$-1\r\n"
+
+
+def test_run_batch_that_used_its_time_yields(bench: Bench) -> None:
+    bench.clock.step_ns = 1_000
+    bench.engine.budget_ns = 3_000
+    assert bench.run(*[b"SET a 1"] * 10) == 3
+    assert bench.replies() == b"+OK\r\n" * 3
+
+
+def test_run_counts_each_command_and_its_time(bench: Bench) -> None:
+    bench.clock.step_ns = 100
+    bench.run(b"SET a 1", b"SET a 2", b"HGET a f", b"GET a")
+    found = {name: bench.engine.commands[name] for name in ("set", "get", "hget")}
+    assert {name: (c.calls, c.nanoseconds, c.failed) for name, c in found.items()} == {
+        "set": (2, 200, 0), "get": (1, 100, 0), "hget": (1, 100, 1),
+    }  # fmt: skip
+
+
+def test_run_slow_command_is_reported_with_its_own_time(bench: Bench) -> None:
+    reported = []
+    bench.engine.on_slow = lambda client, command, argv, ns: reported.append((command.name, ns))
+    bench.clock.step_ns = 50
+    bench.engine.slow_ns = 50
+    bench.run(b"GET a", b"SELECT 0")
+    assert reported == [("get", 50), ("select", 50)]
+
+
+def test_run_fault_of_a_handler_hands_on_what_was_done(bench: Bench) -> None:
+    def broken(c: Any, argv: list[bytes]) -> Any:
+        raise ZeroDivisionError
+
+    bench.engine.commands["strlen"].handler = broken
+    with pytest.raises(ZeroDivisionError):
+        bench.run(b"SET a 1", b"STRLEN a")
+    assert bench.aof.data.startswith(b"*3\r\n$3\r\nSET")
+    if bench.loops is not REFERENCE:
+        assert bench.replies() == b"+OK\r\n"
+    bench.engine.on_fault = lambda *_: None
+    bench.run(b"STRLEN a")
+    assert b"-ERR internal error in 'strlen'" in bench.replies()
+
+
+def test_run_nobody_listening_keeps_nothing(bench: Bench) -> None:
+    bench.engine.propagation.connect(aof=None, replicas=None)
+    bench.run(b"SET a 1", b"SET b 1 EX 10")
+    assert bench.aof.data == b""
+    assert bench.engine.propagation.ops == []
+
+
+# --------------------------------------------------------------------------- streams
+
+
+def _stream(*lines: bytes) -> list[tuple[list[bytes], int]]:
+    return [(line.split(b" "), number) for number, line in enumerate(lines, 1)]
+
+
+def test_apply_stops_before_what_is_not_plain(bench: Bench) -> None:
+    client = bench.engine.internal_client()
+    commands = _stream(b"SET a 1", b"INCR a", b"SELECT 1", b"SET a 5")
+    assert bench.loops.apply(bench.engine, client, commands, 0) == (2, None)
+    assert bench.loops.apply(bench.engine, client, commands, 2) == (2, None)
+    assert bench.loops.apply(bench.engine, client, commands, 3) == (4, None)
+    assert bench.loops.apply(bench.engine, client, commands, 4) == (4, None)
+
+
+def test_apply_stops_after_an_error_and_names_it(bench: Bench) -> None:
+    client = bench.engine.internal_client()
+    commands = _stream(b"SET a x", b"INCR a", b"SET a 2")
+    done, error = bench.loops.apply(bench.engine, client, commands, 0)
+    assert (done, error.text) == (2, b"ERR value is not an integer or out of range")
+
+
+def test_apply_inside_multi_runs_nothing(bench: Bench) -> None:
+    client = bench.engine.internal_client()
+    bench.engine.apply(client, [b"MULTI"])
+    assert bench.loops.apply(bench.engine, client, _stream(b"SET a 1"), 0) == (0, None)
+
+
+def test_apply_with_blocked_clients_runs_one_at_a_time(bench: Bench) -> None:
+    bench.run(b"BLPOP list 0")
+    client = bench.engine.internal_client()
+    commands = _stream(b"SET a 1", b"RPUSH list x", b"SET b 1")
+    assert bench.loops.apply(bench.engine, client, commands, 0) == (1, None)
+    assert bench.loops.apply(bench.engine, client, commands, 1) == (2, None)
+    assert bench.replies() == b"*2\r\n$4\r\nlist\r\n$1\r\nx\r\n"
+    assert bench.loops.apply(bench.engine, client, commands, 2) == (3, None)
+
+
+def test_apply_sees_keys_that_have_expired_and_the_mode_is_put_back(bench: Bench) -> None:
+    bench.run(b"SET a 1 PX 10")
+    mode = bench.engine.keyspace.expiry_mode
+    bench.clock.ms += 11
+    bench.engine.tick()
+    bench.loops.apply(bench.engine, bench.engine.internal_client(), _stream(b"INCR a"), 0)
+    assert bench.engine.keyspace.databases[0].peek(b"a") == b"2"
+    assert bench.engine.keyspace.expiry_mode == mode
+
+
+# ------------------------------------------------------------------- the two are one
+
+KEYS = st.sampled_from([b"a", b"b", b"c"])
+LINES = st.one_of(
+    st.builds(lambda k: b"GET " + k, KEYS),
+    st.builds(lambda k, v: b"SET %b %d" % (k, v), KEYS, st.integers(0, 99)),
+    st.builds(lambda k: b"SET %b 1 PX 5" % k, KEYS),
+    st.builds(lambda k: b"SET %b 1 NX GET" % k, KEYS),
+    st.builds(lambda k: b"INCR " + k, KEYS),
+    st.builds(lambda k: b"APPEND %b x" % k, KEYS),
+    st.builds(lambda k: b"DEL " + k, KEYS),
+    st.builds(lambda k: b"GETDEL " + k, KEYS),
+    st.builds(lambda k: b"RPUSH %b x y" % k, KEYS),
+    st.builds(lambda k: b"LPOP " + k, KEYS),
+    st.builds(lambda k: b"SADD %b m n" % k, KEYS),
+    st.builds(lambda k: b"SPOP " + k, KEYS),
+    st.builds(lambda k: b"HSET %b f v" % k, KEYS),
+    st.builds(lambda k: b"WATCH " + k, KEYS),
+    st.sampled_from(
+        [b"SELECT 0", b"SELECT 1", b"MULTI", b"EXEC", b"DISCARD", b"PING", b"nonsense", b"GET",
+         b"FLUSHDB", b"MGET a b c", b"MSET a 1 b 2", b"CLIENT REPLY SKIP", b"HELLO 3", b"HELLO 2"]
+    ),
+)  # fmt: skip
+BATCHES = st.lists(
+    st.tuples(st.sampled_from([0, 0, 6]), st.lists(LINES, min_size=1, max_size=8)),
+    min_size=1,
+    max_size=8,
+)
+
+
+@needs_compiled
+@settings(max_examples=50)
+@given(BATCHES)
+def test_run_compiled_equals_reference(batches: list[tuple[int, list[bytes]]]) -> None:
+    twins = Bench(REFERENCE, pure=True), Bench(COMPILED)
+    for pause_ms, lines in batches:
+        for twin in twins:
+            twin.clock.ms += pause_ms
+            twin.clock.step_ns = 7
+            twin.engine.tick()
+        reference, compiled = twins
+        assert reference.run(*lines) == compiled.run(*lines)
+        assert reference.replies() == compiled.replies()
+        assert reference.state() == compiled.state()
+
+
+@needs_compiled
+@settings(max_examples=50)
+@given(BATCHES)
+def test_apply_compiled_equals_reference(batches: list[tuple[int, list[bytes]]]) -> None:
+    twins = Bench(REFERENCE, pure=True), Bench(COMPILED)
+    clients = [twin.engine.internal_client() for twin in twins]
+    for pause_ms, lines in batches:
+        for twin in twins:
+            twin.clock.ms += pause_ms
+            twin.engine.tick()
+        commands = _stream(*lines)
+        done = 0
+        while done < len(commands):
+            ends = [
+                twin.loops.apply(twin.engine, client, commands, done)
+                for twin, client in zip(twins, clients, strict=True)
+            ]
+            assert (ends[0][0], repr(ends[0][1])) == (ends[1][0], repr(ends[1][1]))
+            if ends[0][0] == done:
+                for twin, client in zip(twins, clients, strict=True):
+                    twin.engine.apply(client, commands[done][0])
+                done += 1
+            else:
+                done = ends[0][0]
+        assert twins[0].state() == twins[1].state()
+
+
+@needs_compiled
+def test_run_compiled_gathers_what_a_batch_answers_and_propagates() -> None:
+    bench = Bench(COMPILED)
+    bench.run(*[b"SET k v", b"GET k"] * 8)
+    assert bench.aof.feeds == bench.replicas.feeds == 1
+    assert len(bench.client.out) == 1
+
+
+@needs_compiled
+def test_loops_compiled_refuse_objects_of_other_classes() -> None:
+    bench = Bench(COMPILED)
+    with pytest.raises(TypeError):
+        COMPILED.run(bench.engine, object(), [[b"GET", b"k"]])
+    with pytest.raises(TypeError):
+        COMPILED.run(SimpleNamespace(**vars(bench.engine)), bench.client, [[b"GET", b"k"]])
+    with pytest.raises(TypeError):
+        type(bench.client.db).get(object(), b"k")  # type: ignore[arg-type]
+
+
+@needs_compiled
+def test_engine_takes_the_compiled_loops_where_they_are_built() -> None:
+    assert batch.COMPILED
+    assert batch.run is COMPILED.run
+    assert batch.apply is COMPILED.apply
