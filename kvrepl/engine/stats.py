@@ -42,7 +42,12 @@ class Stats:
         self.unexpected_error_replies = 0
 
     def error(self, error: CommandError) -> None:
-        """Count an error reply under its code, the first word of its text."""
+        """Count an error reply under its code, the first word of its text.
+
+        Forgets where it was raised: many errors are constants, and each `raise` of one would add
+        to its traceback, which keeps alive every frame, and so every client, that ever met it.
+        """
+        error.__traceback__ = error.__context__ = error.__cause__ = None
         self.errors += 1
         code = error.text.partition(b" ")[0]
         counts = self.error_counts

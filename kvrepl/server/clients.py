@@ -10,6 +10,7 @@ import socket
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
+from kvrepl.engine.client import NoPort
 from kvrepl.resp import Limits
 from kvrepl.server.log import VERBOSE
 
@@ -109,6 +110,7 @@ class Clients:
             return
         self._server.replication.forget_client(client)
         client.engine.disconnect(client)
+        client.port = NoPort()  # no cycle is left for the collector to find
 
     def drained(self, connection: Connection) -> None:
         """A socket that was full takes bytes again."""
