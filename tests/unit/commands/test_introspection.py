@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvrepl.engine import introspection
 from kvrepl.engine.spec import REGISTRY
 from kvrepl.resp import encode
 from kvrepl.resp.values import OK, Status
@@ -128,6 +129,10 @@ def test_command_getkeys_of_what_has_none_is_refused(
     session: Session, request_line: str, text: str
 ) -> None:
     assert session.error("command", "getkeys", *request_line.split()) == text
+
+
+def test_keys_of_a_command_leave_out_channels() -> None:
+    assert introspection.find_keys(REGISTRY["spublish"], [b"spublish", b"c", b"m"]) == []
 
 
 def test_command_getkeysandflags_tells_what_is_done(session: Session) -> None:

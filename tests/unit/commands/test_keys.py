@@ -445,6 +445,12 @@ def test_memory_usage_grows_with_what_is_put_in(session: Session, kind: str) -> 
     assert 900 < added < 20_000
 
 
+def test_memory_usage_by_samples_of_equal_elements_is_that_of_all(session: Session) -> None:
+    session.run("rpush", "l", *(f"{i:020}" for i in range(100)))
+    usage = [session.run("memory", "usage", "l", "samples", n) for n in (1, 5, 0)]
+    assert usage[0] == usage[1] == usage[2] > 100 * 20
+
+
 def test_memory_usage_of_a_missing_key_is_null(session: Session) -> None:
     assert session.run("memory", "usage", "none") is None
     assert session.error("memory", "usage", "none", "samples", -1) == "ERR syntax error"
