@@ -7,6 +7,7 @@ names of its own, so no command of the load ever earns WRONGTYPE; an error is a 
 from __future__ import annotations
 
 import random
+import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from types import TracebackType
@@ -37,7 +38,10 @@ def feed(server: Server, commands: Iterator[Command], *, timeout_s: float = 600)
     Raises:
         AssertionError: one of them was answered with an error.
     """
-    report = server.cli("--pipe", stdin=b"".join(map(encode, commands)), timeout_s=timeout_s)
+    try:
+        report = server.cli("--pipe", stdin=b"".join(map(encode, commands)), timeout_s=timeout_s)
+    except subprocess.CalledProcessError as error:  # its exit status after any error reply
+        raise AssertionError(f"{error.stdout[:500]!r} ... {error.stdout[-200:]!r}") from None
     summary = report.decode(errors="replace").strip().splitlines()[-1]  # errors: 0, replies: N
     assert summary.startswith("errors: 0,"), report.decode(errors="replace")[-500:]
     return int(summary.rsplit(" ", 1)[1])
