@@ -66,11 +66,9 @@ def pexpireat(c: Client, argv: list[bytes]) -> Reply:
 
 def _expire(c: Client, argv: list[bytes], base_ms: int, unit_ms: int) -> Reply:
     conditions = _conditions(argv)
-    name = argv[0].lower()
-    invalid = CommandError(b"ERR invalid expire time in '%b' command" % name)
     when = integer(argv[2])
     if not INT64_MIN <= when * unit_ms <= INT64_MAX - base_ms:
-        raise invalid
+        raise CommandError(b"ERR invalid expire time in '%b' command" % argv[0].lower())
     when = when * unit_ms + base_ms
     db, key = c.db, argv[1]
     if db.get_for_write(key) is None:
@@ -86,7 +84,7 @@ def _expire(c: Client, argv: list[bytes], base_ms: int, unit_ms: int) -> Reply:
         return 1
     db.expire_at(key, when)
     db.changed(key, NOTIFY_GENERIC, b"expire")
-    if name != b"pexpireat":
+    if base_ms or unit_ms != 1:
         propagation.instead([b"PEXPIREAT", key, b"%d" % when, *argv[3:]])
     return 1
 
