@@ -83,8 +83,8 @@ deep: $(STAMP) ## the long runs: a million keys, a thousand cuts (an hour or mor
 bench: $(BENCH_STAMP) ## beside redis-server, into benchmarks/results; ARGS="--quick bgsave"
 	$(BIN)/python -m benchmarks $(ARGS)
 
-demo: $(STAMP) ## a Redis master, a kvrepl replica, a cut link and a promotion, told step by step
-	$(BIN)/python -m tests.interop.demo
+demo: $(STAMP) ## four servers, a cut link and a promotion, told step by step
+	@$(BIN)/kvrepl demo
 
 build: $(STAMP) ## a wheel with the compiled accelerators, in dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
