@@ -1,8 +1,8 @@
 """What happens by the clock: ten times a second, and once a second.
 
-    each tick   active expiry, garbage in slices, AOF retry, shutdown, pauses
-    each second replication, save points, scheduled children, idle clients, memory figures,
-                the collector's young generations
+    each tick   active expiry, garbage in slices, AOF retry, shutdown, pauses, replication,
+                the cyclic collector
+    each second save points, scheduled children, idle clients, memory figures
 
 Every loop here is bounded by time, so that a tick costs clients a millisecond or two.
 
@@ -12,13 +12,13 @@ Source: Redis 7.0 server.c (serverCron, databasesCron), expire.c (activeExpireCy
 from __future__ import annotations
 
 import asyncio
-import gc
 import time
 from typing import TYPE_CHECKING, Final
 
 import psutil
 
 from kvrepl.keyspace.database import DELETE, Database
+from kvrepl.server.collector import Collector
 
 if TYPE_CHECKING:
     from kvrepl.server.app import Server
@@ -74,6 +74,7 @@ class Cron:
         self._server = server
         self._process = psutil.Process()
         self._timer: asyncio.TimerHandle | None = None
+        self._collector = Collector()
         self._ticks = 0
         self._segment = 0
         self._behind = False
@@ -89,6 +90,7 @@ class Cron:
 
     def start(self) -> None:
         """Begin to tick."""
+        self._collector.take_over()
         self._timer = self._server.loop.call_later(0.1, self._tick)
 
     def stop(self) -> None:
@@ -120,6 +122,7 @@ class Cron:
             self._next_second_ms = now_ms + 1_000
             self._each_second(now_ms)
         self._sample()
+        self._collector.tick()
         server.turn.wake()
 
     def _each_second(self, now_ms: int) -> None:
@@ -129,9 +132,6 @@ class Cron:
         server.clients.each_second()
         if server.saver.loading is None:
             self._start_due_children(now_ms // 1000)
-        # Full collections would walk the whole dataset in one go; cycles are made by nothing
-        # that holds data, so the young generations are enough.
-        gc.collect(0 if self._ticks % 64 else 1)
 
     def _start_due_children(self, now_s: int) -> None:
         server = self._server
