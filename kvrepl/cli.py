@@ -75,11 +75,12 @@ def serve(arguments: list[str]) -> int:
             read_stdin=sys.stdin.read,
             absolute=os.path.abspath,
         )
+        start_dir = os.getcwd()
         _enter_dir(config)
         log = _open_log(config)
         from kvrepl.server.app import Server  # after the answers that need no server
 
-        server = Server(config, log)
+        server = Server(config, log, start_dir)
         server.rename_commands()
     except ConfigError as error:
         print(error.report(), end="", file=sys.stderr)

@@ -65,11 +65,13 @@ class Server:
     Args:
         config: its settings, already read.
         log: where it writes.
+        start_dir: the working folder before `dir` was entered.
     """
 
-    def __init__(self, config: Config, log: Log) -> None:
+    def __init__(self, config: Config, log: Log, start_dir: str = ".") -> None:
         self.config = config
         self.log = log
+        self.start_dir = start_dir
         self.clock = RealClock()
         self.rng = random.Random()
         self.run_id = os.urandom(20).hex()

@@ -188,6 +188,11 @@ class Connection(asyncio.Protocol):
             self._paused = True
             self.transport.pause_reading()
 
+    def _read_on(self) -> None:
+        if self._paused and self.transport is not None:
+            self._paused = False
+            self.transport.resume_reading()
+
     def resume(self) -> None:
         """The client is no longer blocked: in the next turn, go on with what was held back.
 
@@ -206,12 +211,13 @@ class Connection(asyncio.Protocol):
             self._run(held)
         if client.gates & gates.CLOSING:
             return
-        if self._eof and client.wait is not None:
-            self.abort()
-        elif not self._held and client.wait is None:
-            if self._paused and self.transport is not None:
-                self._paused = False
-                self.transport.resume_reading()
+        if client.wait is not None:
+            if self._eof:
+                self.abort()
+            else:
+                self._read_on()  # or its end would not be heard of while it is blocked
+        elif not self._held:
+            self._read_on()
             if self.parser.error is not None:
                 self._broken()
             elif self._eof:

@@ -5,15 +5,18 @@ Source: Redis 7.0 debug.c (debugCommand).
 
 from __future__ import annotations
 
+import ctypes
 import os
-import signal
+import sys
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Final
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl import glob
 from kvrepl.commands.arguments import integer
 from kvrepl.config.notify import NOTIFY_STRING
+from kvrepl.config.text import parse_memory
 from kvrepl.errors import NO_SUCH_KEY, CommandError, StorageError
 from kvrepl.keyspace.digest import digest_dataset, digest_key
 from kvrepl.keyspace.encoding import encoding
@@ -40,11 +43,15 @@ def run(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """
     found = _SUBCOMMANDS.get(argv[1].lower())
     if found is None or not found[0] <= len(argv) <= found[1]:
-        raise CommandError(
-            b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP."
-            % argv[1][:128]
-        )
+        raise _unknown(argv)
     return found[2](server, client, argv)
+
+
+def _unknown(argv: list[bytes]) -> CommandError:
+    return CommandError(
+        b"ERR unknown subcommand or wrong number of arguments for '%b'. Try DEBUG HELP."
+        % argv[1][:128]
+    )
 
 
 def _sub(name: bytes, least: int, most: int | None = None) -> Callable[[Handler], Handler]:
@@ -166,6 +173,94 @@ def _loadaof(server: Server, client: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
+@_sub(b"htstats", 3)
+def _htstats(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG HTSTATS dbid: how evenly the keys of a database are spread. O(segments)."""
+    databases = server.engine.keyspace.databases
+    index = integer(argv[2])
+    if not 0 <= index < len(databases):
+        raise CommandError(b"ERR Out of range database")
+    db = databases[index]
+    text = "[Dictionary HT]\n" + _spread([len(segment) for segment in db.segments])
+    text += "[Expires HT]\n" + _spread([len(segment) for segment in db.expires])
+    return Verbatim(text.encode())
+
+
+@_sub(b"htstats-key", 3)
+def _htstats_key(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG HTSTATS-KEY key: the same for one value that is a hash table."""
+    value = _value(client, argv[2])
+    if encoding(value) != b"hashtable":
+        raise CommandError(
+            b"ERR The value stored at the specified key is not represented using an hash table"
+        )
+    return Verbatim(_spread([len(value)]).encode())
+
+
+def _spread(sizes: list[int]) -> str:
+    """The sizes of tables in the words of Redis's dictGetStats."""
+    total = sum(sizes)
+    if not total:
+        return "No stats available for empty dictionaries\n"
+    used = sum(size > 0 for size in sizes)
+    return (
+        f"Hash table 0 stats (main hash table):\n table size: {len(sizes)}\n"
+        f" number of elements: {total}\n different slots: {used}\n"
+        f" max chain length: {max(sizes)}\n avg chain length (counted): {total / used:.2f}\n"
+    )
+
+
+@_sub(b"listpack", 3)
+def _listpack(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG LISTPACK key: log a value that is kept as a listpack."""
+    value = _value(client, argv[2])
+    if encoding(value) != b"listpack":
+        raise CommandError(b"ERR Not a listpack encoded object.")
+    server.log.warning(f"DEBUG LISTPACK: {value!r}"[:4096])
+    return Status(b"Listpack structure printed on stdout")
+
+
+@_sub(b"quicklist", 3, 4)
+def _quicklist(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG QUICKLIST key [0|1]: log a list."""
+    value = _value(client, argv[2])
+    if encoding(value) != b"quicklist":
+        raise CommandError(b"ERR Not a quicklist encoded object.")
+    server.log.warning(f"DEBUG QUICKLIST: {value!r}"[:4096])
+    return Status(b"Quicklist structure printed on stdout")
+
+
+@_sub(b"sdslen", 3)
+def _sdslen(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG SDSLEN key: the lengths of a key and of its string."""
+    value = _value(client, argv[2])
+    if type(value) not in (bytes, bytearray):
+        raise CommandError(b"ERR Not an sds encoded string.")
+    return Status(
+        b"key_sds_len:%d, key_sds_avail:0, key_zmalloc: %d,"
+        b" val_sds_len:%d, val_sds_avail:0, val_zmalloc: %d"
+        % (len(argv[2]), sys.getsizeof(argv[2]), len(value), sys.getsizeof(value))
+    )
+
+
+def _value(client: Client, key: bytes) -> Any:
+    value = client.db.peek(key)
+    if value is None:
+        raise NO_SUCH_KEY
+    return value
+
+
+@_sub(b"quicklist-packed-threshold", 3)
+def _packed_threshold(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG QUICKLIST-PACKED-THRESHOLD size: accepted; a long element is no special case here."""
+    size = parse_memory(argv[2])
+    if size is None or size >= 1 << 32:
+        raise CommandError(
+            b"ERR argument must be a memory value bigger than 1 and smaller than 4gb"
+        )
+    return OK
+
+
 # ------------------------------------------------------------------ time and cron
 
 
@@ -190,6 +285,29 @@ def _pause_cron(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG PAUSE-CRON 0|1."""
     server.cron.paused = bool(integer(argv[2]))
     return OK
+
+
+@_sub(b"aof-flush-sleep", 3)
+def _aof_flush_sleep(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG AOF-FLUSH-SLEEP microseconds: be slow whenever the AOF has something to write."""
+    sleep_us = integer(argv[2])
+    steps = server.turn.steps
+    steps[:] = [step for step in steps if not isinstance(step, _FlushSleep)]
+    if sleep_us > 0:
+        steps.insert(0, _FlushSleep(server, sleep_us / 1e6))
+    return OK
+
+
+@dataclass
+class _FlushSleep:
+    """A step of the turn, before that of the AOF."""
+
+    server: Server
+    sleep_s: float
+
+    def __call__(self) -> None:
+        if self.server.aof.log.writer.buffer_bytes:
+            time.sleep(self.sleep_s)
 
 
 # --------------------------------------------------------------------- replication
@@ -252,6 +370,26 @@ def _protocol(server: Server, client: Client, argv: list[bytes]) -> Reply:
             )
 
 
+@_sub(b"replybuffer", 4)
+def _replybuffer(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG REPLYBUFFER RESIZING|PEAK-RESET-TIME value: accepted; there is no fixed buffer."""
+    match argv[2].lower():
+        case b"resizing":
+            integer(argv[3])
+        case b"peak-reset-time":
+            if argv[3].lower() not in (b"never", b"reset"):
+                integer(argv[3])
+        case _:
+            raise _unknown(argv)
+    return OK
+
+
+@_sub(b"client-eviction", 2)
+def _client_eviction(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG CLIENT-EVICTION: there are no pools to show."""
+    raise CommandError(b"ERR maxmemory-clients is disabled.")
+
+
 @_sub(b"stringmatch-len", 4)
 def _stringmatch_len(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG STRINGMATCH-LEN length pattern: match a string of that many a's."""
@@ -277,30 +415,93 @@ def _error(server: Server, client: Client, argv: list[bytes]) -> Reply:
 @_sub(b"segfault", 2)
 def _segfault(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG SEGFAULT: crash, to see what a crash leaves in the log."""
-    server.log.warning("kvrepl crashed by signal: 11, DEBUG SEGFAULT")
-    os.kill(os.getpid(), signal.SIGSEGV)
+    ctypes.string_at(0)
     return OK
 
 
 @_sub(b"panic", 2)
 def _panic(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG PANIC: end as after a failed assertion."""
-    server.log.warning("Guru Meditation: called by DEBUG PANIC; crashed by signal: 6")
-    os.kill(os.getpid(), signal.SIGABRT)
-    return OK
+    """DEBUG PANIC: end as after a mistake that nothing can be trusted after."""
+    server.faults.panic(RuntimeError("called by DEBUG PANIC"))
+
+
+@_sub(b"assert", 2)
+def _assert(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG ASSERT: end as after a failed assertion."""
+    server.log.warning("=== ASSERTION FAILED ===")
+    server.faults.panic(AssertionError("1 == 2"))
 
 
 @_sub(b"oom", 2)
 def _oom(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG OOM: end as when memory runs out."""
     server.log.warning("Out Of Memory (DEBUG OOM)")
-    os.kill(os.getpid(), signal.SIGABRT)
+    server.faults.panic(MemoryError("called by DEBUG OOM"))
+
+
+@_sub(b"restart", 2, 3)
+def _restart(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG RESTART [milliseconds]: save, and start anew in the same process."""
+    delay_ms = _delay(argv)
+    if server.config.config_file:
+        server.host.config_rewrite()
+    if not server.shutdown.prepare_restart():
+        raise CommandError(b"ERR failed to restart the server. Check server logs.")
+    _start_anew(server, delay_ms)
     return OK
+
+
+@_sub(b"crash-and-recover", 2, 3)
+def _crash_and_recover(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG CRASH-AND-RECOVER [milliseconds]: start anew in the same process, saving nothing."""
+    _start_anew(server, _delay(argv))
+    return OK
+
+
+def _delay(argv: list[bytes]) -> int:
+    return max(integer(argv[2]), 0) if len(argv) > 2 else 0
+
+
+def _start_anew(server: Server, delay_ms: int) -> None:
+    """Replace the program of this process; its sockets and files close by themselves."""
+    time.sleep(delay_ms / 1000)
+    server.remove_pidfile()
+    try:
+        os.chdir(server.start_dir)
+        os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    except OSError as error:
+        server.log.warning(f"Can't restart: {error.strerror}")
+        raise CommandError(b"ERR failed to restart the server. Check server logs.") from error
+
+
+@_sub(b"structsize", 2)
+def _structsize(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG STRUCTSIZE: bytes that values take before anything is in them."""
+    kinds: tuple[object, ...] = (b"", [], {}, set())
+    sizes = b" ".join(b"%b:%d" % (type(v).__name__.encode(), sys.getsizeof(v)) for v in kinds)
+    return Status(b"bits:64 " + sizes)
+
+
+@_sub(b"leak", 3)
+def _leak(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG LEAK string: keep a string for ever."""
+    _LEAKED.append(argv[2])
+    return OK
+
+
+_LEAKED: Final[list[bytes]] = []
+
+
+@_sub(b"drop-cluster-packet-filter", 3)
+@_sub(b"clusterlink", 5)
+def _no_cluster(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG of the cluster: refused, there is none."""
+    raise CommandError(b"ERR Debug option only available for cluster mode enabled setup!")
 
 
 @_sub(b"jmap", 2)
 def _jmap(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG JMAP is refused, as in Redis."""
+    """DEBUG JMAP: refused, as in Redis."""
     raise CommandError(b"ERR DEBUG JMAP is not supported")
 
 

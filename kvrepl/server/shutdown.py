@@ -123,6 +123,11 @@ class Shutdown:
         server.end(0)
         return True
 
+    def prepare_restart(self) -> bool:
+        """Make everything durable, as before the end; False if it could not be."""
+        self._save, self._force = None, False
+        return self._prepare()
+
     def _prepare(self) -> bool:
         """Stop the child and make everything durable; False if it could not be."""
         server = self._server

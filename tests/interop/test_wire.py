@@ -443,3 +443,18 @@ def test_ten_thousand_idle_connections_cost_little_memory(launch: Launcher) -> N
     # Redis takes some 20 kB, mostly for its query buffers. Measured here: 7 kB.
     assert used_bytes < 16_000, f"{used_bytes:.0f} B for each connection"
     assert ping_s < 0.01
+
+
+def test_client_gone_while_blocked_behind_a_deep_pipeline_is_forgotten(
+    launch: Launcher, kind: Kind
+) -> None:
+    server = launch(kind)
+    with Wire(server) as blocked:
+        pipeline = encode_command([b"SET", b"k", b"x" * 100]) * 20_000
+        blocked.socket.sendall(pipeline + encode_command([b"BLPOP", b"list", b"0"]))
+        for _ in range(20_000):
+            assert blocked.reply() == b"OK"
+        wait_until(lambda: server.info("clients")["blocked_clients"] == 1, "it blocks", server)
+
+    wait_until(lambda: server.info("clients")["connected_clients"] == 1, "it is gone", server)
+    assert server.info("clients")["blocked_clients"] == 0
