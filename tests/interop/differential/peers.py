@@ -341,7 +341,7 @@ class InProcess:
 
 
 UNORDERED: Final = frozenset(
-    (b"SMEMBERS", b"SINTER", b"SUNION", b"SDIFF", b"HKEYS", b"HVALS", b"KEYS")
+    (b"SMEMBERS", b"SINTER", b"SUNION", b"SDIFF", b"SPOP", b"HKEYS", b"HVALS", b"KEYS")
 )
 UNORDERED_PAIRS: Final = frozenset((b"HGETALL",))
 SCANS: Final = {b"SSCAN": 1, b"HSCAN": 2, b"ZSCAN": 2}
