@@ -23,7 +23,7 @@ from kvrepl.keyspace.encoding import encoding
 from kvrepl.numbers import parse_float
 from kvrepl.persistence.records import rdb_type_and_value
 from kvrepl.persistence.snapshot import SnapshotLoader
-from kvrepl.resp.values import OK, Push, Reply, SetReply, Status, Verbatim
+from kvrepl.resp.values import OK, Encoded, Push, Reply, SetReply, Status, Verbatim
 from rdb import RdbError, encode_key
 
 if TYPE_CHECKING:
@@ -360,13 +360,23 @@ def _protocol(server: Server, client: Client, argv: list[bytes]) -> Reply:
         case b"verbatim":
             return Verbatim(b"This is a verbatim\nstring")
         case b"push":
-            return Push([b"server-cpu-usage", 42])
-        case b"bignum" | b"attrib":
-            raise CommandError(b"ERR this type is not supported by DEBUG PROTOCOL here")
+            if client.resp == 2:
+                raise CommandError(b"ERR RESP2 is not supported by this command")
+            client.send(Push([b"server-cpu-usage", 42]))
+            return b"Some real reply following the push reply"
+        case b"bignum":
+            number = b"1234567999999999999999999999999999999"
+            return number if client.resp == 2 else Encoded(b"(%b\r\n" % number)
+        case b"attrib":
+            if client.resp > 2:
+                client.send(
+                    Encoded(b"|1\r\n$14\r\nkey-popularity\r\n*2\r\n$7\r\nkey:123\r\n:90\r\n")
+                )
+            return b"Some real reply following the attribute"
         case _:
             raise CommandError(
                 b"ERR Wrong protocol type name. Please use one of the following: string|integer|"
-                b"double|null|array|set|map|attrib|push|verbatim|true|false"
+                b"double|bignum|null|array|set|map|attrib|push|verbatim|true|false"
             )
 
 
