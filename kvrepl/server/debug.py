@@ -18,7 +18,7 @@ from kvrepl.commands.arguments import integer
 from kvrepl.config.notify import NOTIFY_STRING
 from kvrepl.config.text import parse_memory
 from kvrepl.errors import NO_SUCH_KEY, CommandError, StorageError
-from kvrepl.keyspace.digest import digest_dataset, digest_key
+from kvrepl.keyspace.digest import digest_dataset, digest_value
 from kvrepl.keyspace.encoding import encoding
 from kvrepl.numbers import parse_float
 from kvrepl.persistence.records import rdb_type_and_value
@@ -85,7 +85,7 @@ def _digest_value(server: Server, client: Client, argv: list[bytes]) -> Reply:
             found.append(Status(b"0" * 40))
         else:
             has_expiry = db.expires_at_ms(key) is not None
-            found.append(Status(digest_key(b"", value, has_expiry).hex().encode()))
+            found.append(Status(digest_value(value, has_expiry).hex().encode()))
     return found
 
 

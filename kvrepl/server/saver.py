@@ -304,13 +304,19 @@ class Saver:
             log=server.log.notice,
         )
         every = server.config.loading_process_events_interval_bytes or 2 << 20
-        since = 0
+        delay_us = server.config.key_load_delay
+        since = keys = 0
         with server.loading(size) as progress:
             for chunk in server.disk.read(name, LOAD_CHUNK_BYTES):
                 loader.feed(chunk)
                 progress.loaded_bytes += len(chunk)
                 since += len(chunk)
-                if since >= every:
+                if delay_us:
+                    # For tests that need a slow load: microseconds a key, or -N: one for N keys.
+                    span_us = delay_us if delay_us > 0 else -1 / delay_us
+                    await asyncio.sleep((loader.loaded.keys - keys) * span_us / 1e6)
+                    keys = loader.loaded.keys
+                if since >= every or delay_us:
                     since = 0
                     await asyncio.sleep(0)
                     if server.exit_status is not None:

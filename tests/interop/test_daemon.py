@@ -489,3 +489,23 @@ def test_uptime_and_time_are_those_of_the_clock(launch: Launcher, kind: Kind) ->
     info = launch(kind).info("server")
     assert abs(info["server_time_usec"] / 1e6 - time.time()) < 30
     assert info["uptime_in_seconds"] < 30 and info["tcp_port"]
+
+
+def test_slow_load_answers_loading_and_can_be_shut_down(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    server.call("DEBUG", "POPULATE", "20000", "key", "100")
+    server.call("SAVE")
+    server.terminate()
+    # Half a millisecond a key, and clients are answered after each kilobyte.
+    server.arguments = (
+        "--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024",
+    )  # fmt: skip
+
+    server.start(ready=False)
+    info = wait_until(lambda: server.info("persistence"), "INFO is answered", server)
+    with pytest.raises(redis.BusyLoadingError):
+        server.call("GET", "key:1")
+
+    assert info["loading"] == 1 and 0 <= float(info["loading_loaded_perc"]) < 100
+    assert server.terminate() == 0
+    assert "Ready to accept connections" not in server.log_text().rpartition("oO0OoO0OoO0Oo")[2]

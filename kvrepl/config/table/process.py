@@ -76,7 +76,7 @@ PROCESS: Final[tuple[Setting, ...]] = (
         check=bad_title_template,
     ),
     yes_no("crash-log-enabled", True, "Log a traceback on a crash."),
-    yes_no("crash-memcheck-enabled", True, "Test the memory after a crash."),
+    yes_no("crash-memcheck-enabled", True, "Test the memory after a crash.", flags=Flags.NO_EFFECT),
     yes_no("use-exit-on-panic", False, "Exit, not abort, on a panic.", flags=Flags.HIDDEN),
     number(
         "watchdog-period",
@@ -107,7 +107,7 @@ PROCESS: Final[tuple[Setting, ...]] = (
         "Rounds of background work in a second.",
         adjust=clamp_hz,
     ),
-    yes_no("dynamic-hz", True, "More rounds when there are many clients."),
+    yes_no("dynamic-hz", True, "More rounds when there are many clients.", flags=Flags.NO_EFFECT),
     number("shutdown-timeout", 0, INT_MAX, 10, "Seconds to wait for replicas at shutdown."),
     Setting("shutdown-on-sigint", ShutdownFlags(), frozenset(), "What SIGINT does."),
     Setting("shutdown-on-sigterm", ShutdownFlags(), frozenset(), "What SIGTERM does."),
@@ -164,11 +164,17 @@ PROCESS: Final[tuple[Setting, ...]] = (
         0,
         "Milliseconds of an event that LATENCY remembers; 0 is off.",
     ),
-    yes_no("latency-tracking", True, "Keep a histogram of latency for each command."),
+    yes_no(
+        "latency-tracking",
+        True,
+        "Keep a histogram of latency for each command.",
+        flags=Flags.NO_EFFECT,
+    ),
     Setting(
         "latency-tracking-info-percentiles",
         Percentiles(),
         (50.0, 99.0, 99.9),
         "Percentiles in INFO latencystats.",
+        flags=Flags.NO_EFFECT,
     ),
 )
