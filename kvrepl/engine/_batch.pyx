@@ -45,8 +45,9 @@ cdef enum:
 cdef long long CLOSING = _CLOSING
 cdef long long BOTH = _BOTH
 
-cdef object ENGINE = None  # the class; see check_types
-cdef Py_ssize_t ENGINE_GATES = 0
+cdef object ENGINE = None  # the class; its module imports this one, so see know_engine
+cdef Py_ssize_t ENGINE_BLOCKING, ENGINE_BUDGET_NS, ENGINE_CLOCK, ENGINE_GATES, ENGINE_KEYSPACE
+cdef Py_ssize_t ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS
 cdef Py_ssize_t COMMAND_LEAST = slot_offset(Command, "least")
 cdef Py_ssize_t COMMAND_MOST = slot_offset(Command, "most")
 cdef Py_ssize_t COMMAND_SUBCOMMANDS = slot_offset(Command, "subcommands")
@@ -60,6 +61,8 @@ cdef Py_ssize_t CLIENT_DB = slot_offset(Client, "db")
 cdef Py_ssize_t CLIENT_EXEMPT = slot_offset(Client, "exempt")
 cdef Py_ssize_t CLIENT_GATES = slot_offset(Client, "gates")
 cdef Py_ssize_t CLIENT_LAST_COMMAND = slot_offset(Client, "last_command")
+cdef Py_ssize_t CLIENT_OUT = slot_offset(Client, "out")
+cdef Py_ssize_t CLIENT_PENDING = slot_offset(Client, "pending")
 cdef Py_ssize_t CLIENT_RESP = slot_offset(Client, "resp")
 cdef Py_ssize_t CLIENT_WAIT = slot_offset(Client, "wait")
 cdef Py_ssize_t DATABASE_INDEX = slot_offset(Database, "index")
@@ -233,20 +236,35 @@ cdef int end(Gathered *gathered) except -1:
     return 0
 
 
-cdef int check_types(engine, client, keyspace, propagation, blocking) except -1:
-    """Slots are read by offset: nobody else's objects may come here."""
-    global ENGINE, ENGINE_GATES
-    if ENGINE is None:  # its module imports this one
-        from kvrepl.engine.dispatch import Engine
+cdef int know_engine() except -1:
+    """Look the slots of the engine up, once."""
+    global ENGINE, ENGINE_BLOCKING, ENGINE_BUDGET_NS, ENGINE_CLOCK, ENGINE_GATES
+    global ENGINE_KEYSPACE, ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS
+    from kvrepl.engine.dispatch import Engine
 
-        ENGINE_GATES = slot_offset(Engine, "gates")
-        ENGINE = Engine
+    ENGINE_BLOCKING = slot_offset(Engine, "blocking")
+    ENGINE_BUDGET_NS = slot_offset(Engine, "budget_ns")
+    ENGINE_CLOCK = slot_offset(Engine, "clock")
+    ENGINE_GATES = slot_offset(Engine, "gates")
+    ENGINE_KEYSPACE = slot_offset(Engine, "keyspace")
+    ENGINE_PROPAGATION = slot_offset(Engine, "propagation")
+    ENGINE_SLOW_NS = slot_offset(Engine, "slow_ns")
+    ENGINE_SPELLINGS = slot_offset(Engine, "spellings")
+    ENGINE = Engine
+    return 0
+
+
+cdef int check_types(engine, client) except -1:
+    """Slots are read by offset: nobody else's objects may come here."""
+    cdef PyObject *self = <PyObject *> engine
+    if ENGINE is None:
+        know_engine()
     if not (
         isinstance(engine, ENGINE)
         and type(client) is Client
-        and type(keyspace) is Keyspace
-        and type(propagation) is Propagation
-        and type(blocking) is Blocking
+        and type(<object> get_slot(self, ENGINE_KEYSPACE)) is Keyspace
+        and type(<object> get_slot(self, ENGINE_PROPAGATION)) is Propagation
+        and type(<object> get_slot(self, ENGINE_BLOCKING)) is Blocking
     ):
         raise TypeError("the compiled loops take the engine's own classes only")
     return 0
@@ -267,13 +285,16 @@ def run(engine, client, list requests not None, Py_ssize_t start=0):
     cdef bint plain, dirtied
     cdef list argv, out
     cdef object keyspace, propagation, blocking, spellings, monotonic_ns, command, dirty, reply
-    keyspace, propagation, blocking = engine.keyspace, engine.propagation, engine.blocking
-    check_types(engine, client, keyspace, propagation, blocking)
-    spellings = engine.spellings
-    monotonic_ns = engine.clock.monotonic_ns
-    slow_ns, budget_ns = engine.slow_ns, engine.budget_ns
-    out = client.out
-    if not client.pending:
+    check_types(engine, client)
+    keyspace = <object> get_slot(<PyObject *> engine, ENGINE_KEYSPACE)
+    propagation = <object> get_slot(<PyObject *> engine, ENGINE_PROPAGATION)
+    blocking = <object> get_slot(<PyObject *> engine, ENGINE_BLOCKING)
+    spellings = <object> get_slot(<PyObject *> engine, ENGINE_SPELLINGS)
+    monotonic_ns = (<object> get_slot(<PyObject *> engine, ENGINE_CLOCK)).monotonic_ns
+    slow_ns = get_int(<PyObject *> engine, ENGINE_SLOW_NS)
+    budget_ns = get_int(<PyObject *> engine, ENGINE_BUDGET_NS)
+    out = <object> get_slot(<PyObject *> client, CLIENT_OUT)
+    if get_slot(<PyObject *> client, CLIENT_PENDING) != Py_True:
         client.stir()
     begin(&gathered, replies, stream, sizeof(replies))
     began = before = now_ns(monotonic_ns)
@@ -349,10 +370,12 @@ def apply(engine, client, list commands not None, Py_ssize_t start=0):
     cdef list argv
     cdef object keyspace, propagation, blocking, spellings, monotonic_ns, command, dirty, reply
     cdef object mode, inside
-    keyspace, propagation, blocking = engine.keyspace, engine.propagation, engine.blocking
-    check_types(engine, client, keyspace, propagation, blocking)
-    spellings = engine.spellings
-    monotonic_ns = engine.clock.monotonic_ns
+    check_types(engine, client)
+    keyspace = <object> get_slot(<PyObject *> engine, ENGINE_KEYSPACE)
+    propagation = <object> get_slot(<PyObject *> engine, ENGINE_PROPAGATION)
+    blocking = <object> get_slot(<PyObject *> engine, ENGINE_BLOCKING)
+    spellings = <object> get_slot(<PyObject *> engine, ENGINE_SPELLINGS)
+    monotonic_ns = (<object> get_slot(<PyObject *> engine, ENGINE_CLOCK)).monotonic_ns
     mode = keyspace.expiry_mode
     inside = IGNORE if client.is_master else mode
     if blocking.waiting:
@@ -375,7 +398,7 @@ def apply(engine, client, list commands not None, Py_ssize_t start=0):
             spent = now - before
             before = now
             count(command, spent)
-            if spent >= engine.slow_ns:
+            if spent >= get_int(<PyObject *> engine, ENGINE_SLOW_NS):
                 engine.slow(client, command, argv, spent)
             propagate(
                 <PyObject *> propagation, <PyObject *> client, &gathered, argv, True,

@@ -74,7 +74,11 @@ class Engine:
         function_libraries: the code of the function libraries.
     """
 
-    __slots__ = ("__dict__", "gates")  # a slot for what the compiled loop reads each time
+    # Slots for what the compiled loops read in place.
+    __slots__ = (
+        "__dict__", "blocking", "budget_ns", "clock", "gates", "keyspace", "propagation",
+        "slow_ns", "spellings",
+    )  # fmt: skip
 
     def __init__(self, config: Config, clock: Clock, rng: Random, host: Host | None = None) -> None:
         self.config = config
