@@ -307,7 +307,7 @@ class Saver:
         delay_us = server.config.key_load_delay
         since = keys = 0
         with server.loading(size) as progress:
-            for chunk in server.disk.read(name, LOAD_CHUNK_BYTES):
+            for chunk in server.disk.read(name, min(LOAD_CHUNK_BYTES, every)):
                 loader.feed(chunk)
                 progress.loaded_bytes += len(chunk)
                 since += len(chunk)
