@@ -408,6 +408,25 @@ def test_renamed_command_answers_to_its_new_name_only(launch: Launcher, kind: Ki
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may lower an oom_score_adj")
+def test_child_has_a_title_and_an_oom_score_of_its_own(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, oom_score_adj="absolute", oom_score_adj_values="10 20 30")
+    server.call("DEBUG", "POPULATE", "100")
+    server.call("CONFIG", "SET", "rdb-key-save-delay", "100000")
+    server.call("BGSAVE")
+    (child,) = psutil.Process(server.pid).children()
+
+    wait_until(lambda: "rdb-bgsave" in child.cmdline()[0], "the child has its title", server)
+
+    assert Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == "30"
+    child.send_signal(signal.SIGUSR1)
+    wait_until(
+        lambda: server.info("persistence")["rdb_bgsave_in_progress"] == 0, "it is gone", server
+    )
+    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    assert not list(server.folder.glob("temp-*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may lower an oom_score_adj")
 def test_oom_score_follows_the_role(launch: Launcher, kind: Kind) -> None:
     server = launch(kind, oom_score_adj="absolute", oom_score_adj_values="10 20 30")
     score = Path(f"/proc/{server.pid}/oom_score_adj")
