@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from random import Random
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -21,7 +23,9 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.integers(0, 1 << 40), st.randoms(use_true_random=False))
-def test_backlog_any_use_gives_every_reader_the_stream(steps, base, rng) -> None:
+def test_backlog_any_use_gives_every_reader_the_stream(
+    steps: list[tuple[str, int]], base: int, rng: Random
+) -> None:
     backlog = Backlog(MIN_LIMIT_BYTES, base)
     stream = bytearray()
     cursors: list[Cursor] = []

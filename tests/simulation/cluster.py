@@ -227,8 +227,8 @@ class Cluster:
     def _check_node(self, node: Node) -> None:
         repl = node.repl
         history, stream, replica = repl.history, repl.stream, repl.replica
-        state = (id(node), history.replid, history.offset, history.replid2, replica.state)
-        state = (*state, stream.backlog is None, replica.resume_db, node.loading)
+        known = (id(node), history.replid, history.offset, history.replid2, replica.state)
+        state = (*known, stream.backlog is None, replica.resume_db, node.loading)
         backlog = stream.backlog
         if backlog is not None and backlog.end != history.offset:
             raise Diverged(f"{node.name}: backlog ends at {backlog.end}, not {history.offset}")

@@ -18,6 +18,7 @@ from typing import Protocol
 class Owner(Protocol):
     """Whoever holds an end of a connection."""
 
+    name: str
     alive: bool
 
     def on_data(self, end: End, data: bytes) -> None: ...

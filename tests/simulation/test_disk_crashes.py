@@ -29,7 +29,7 @@ def some_of(seed: int) -> Keep:
 KEEPS: list[tuple[str, Callable[[], Keep]]] = [
     ("nothing", lambda: keep_nothing),
     ("everything", lambda: keep_everything),
-    *((f"seed {seed}", lambda seed=seed: some_of(seed)) for seed in range(6)),  # type: ignore[misc]
+    *((f"seed {seed}", lambda seed=seed: some_of(seed)) for seed in range(6)),
 ]
 
 

@@ -18,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ GOLDENS = Path(__file__).parent / "goldens"
 FAR_MS = 4102444800000  # 2100-01-01, so that no golden expires
 LONG_TEXT = 2000
 Command = tuple[Any, ...]
+Ask = Callable[..., Any]
 
 
 def text(data: bytes) -> Any:
@@ -174,9 +176,9 @@ def goldens() -> dict[str, tuple[dict[str, str], list[Command]]]:
     }
 
 
-def stream_value(client: redis.Redis, key: bytes) -> dict[str, Any]:
+def stream_value(ask: Ask, key: bytes) -> dict[str, Any]:
     """What XINFO and XRANGE say of a stream."""
-    raw = client.execute_command("XINFO", "STREAM", key, "FULL", "COUNT", 0)
+    raw = ask("XINFO", "STREAM", key, "FULL", "COUNT", 0)
     info = dict(zip(raw[::2], raw[1::2], strict=True))
     groups = []
     for flat in info[b"groups"]:
@@ -194,7 +196,7 @@ def stream_value(client: redis.Redis, key: bytes) -> dict[str, Any]:
                 ],
             }
         )
-    entries = client.execute_command("XRANGE", key, "-", "+")
+    entries = ask("XRANGE", key, "-", "+")
     return {
         "length": info[b"length"],
         "last_id": info[b"last-generated-id"].decode(),
@@ -209,9 +211,8 @@ def stream_value(client: redis.Redis, key: bytes) -> dict[str, Any]:
     }
 
 
-def describe(client: redis.Redis, db: int, key: bytes) -> dict[str, Any]:
+def describe(ask: Ask, db: int, key: bytes) -> dict[str, Any]:
     """One key as corpus/README.md describes it."""
-    ask = client.execute_command
     kind = ask("TYPE", key).decode()
     if kind == "string":
         value: Any = text(ask("GET", key))
@@ -229,7 +230,7 @@ def describe(client: redis.Redis, db: int, key: bytes) -> dict[str, Any]:
             for member, score in zip(flat[::2], flat[1::2], strict=True)
         ]
     else:
-        value = stream_value(client, key)
+        value = stream_value(ask, key)
     instant_ms = ask("PEXPIRETIME", key)
     form: dict[str, Any] = {"value": value}
     canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
@@ -249,11 +250,12 @@ def describe(client: redis.Redis, db: int, key: bytes) -> dict[str, Any]:
     }
 
 
-def client_of(port: int) -> redis.Redis:
-    """A connection that leaves every reply as the server sent it."""
+def connect(port: int) -> Ask:
+    """A connection's way to run a command; it leaves every reply as the server sent it."""
     client = redis.Redis(port=port, protocol=2, single_connection_client=True)
     client.response_callbacks.clear()
-    return client
+    ask: Ask = client.execute_command
+    return ask
 
 
 def main() -> None:
@@ -271,22 +273,22 @@ def main() -> None:
                 arguments += [f"--{directive}", setting]
             server = subprocess.Popen(["redis-server", *arguments], stdout=subprocess.DEVNULL)
             try:
-                client = client_of(port)
+                ask = connect(port)
                 while True:
                     try:
-                        client.execute_command("PING")
+                        ask("PING")
                         break
                     except redis.ConnectionError:
                         time.sleep(0.02)
                 for command in commands:
-                    client.execute_command(*command)
-                client.execute_command("SAVE")
+                    ask(*command)
+                ask("SAVE")
                 keys = []
                 for db in range(16):
-                    client.execute_command("SELECT", db)
-                    names = sorted(client.execute_command("KEYS", "*"))
-                    keys += [describe(client, db, key) for key in names]
-                digest = client.execute_command("DEBUG", "DIGEST").decode()
+                    ask("SELECT", db)
+                    names = sorted(ask("KEYS", "*"))
+                    keys += [describe(ask, db, key) for key in names]
+                digest = ask("DEBUG", "DIGEST").decode()
                 shutil.copy(Path(folder) / "dump.rdb", GOLDENS / f"{name}.rdb")
                 (GOLDENS / f"{name}.json").write_text(
                     json.dumps({"config": config, "digest": digest, "keys": keys}) + "\n"

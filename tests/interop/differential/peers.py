@@ -215,7 +215,7 @@ class Real:
     def _events(self) -> list[tuple[bytes, bytes]]:
         # The subscriber's own PING comes behind every message published before it was sent.
         self.watcher.send([[b"PING", b"end"]])
-        events = []
+        events: list[tuple[bytes, bytes]] = []
         while True:
             parts = [text for _, text in self.watcher.read()[1]]
             if parts[0] == b"pong":

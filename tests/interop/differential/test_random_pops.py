@@ -21,16 +21,14 @@ def test_spop_of_some_members_looks_as_with_redis(
 ) -> None:
     option = [] if count is None else [b"%d" % count]
     commands = [[b"SADD", b"s", *members], [b"SPOP", b"s", *option], [b"SMEMBERS", b"s"]]
-    seen = []
-    for side in (real, ours):
-        side.begin()
-        client = side.connect(resp)
-        seen.append(side.seen(side.run(client, commands)))  # type: ignore[arg-type]
-        if side is real:
-            client.close()
-    theirs, mine = seen
+    real.begin()
+    connection = real.connect(resp)
+    theirs = real.seen(real.run(connection, commands))
+    connection.close()
+    ours.begin()
+    mine = ours.seen(ours.run(ours.connect(resp), commands))
 
-    for each in seen:
+    for each in (theirs, mine):
         popped = each.replies[1][1]
         picked = {text for _, text in popped} if isinstance(popped, list) else {popped}
         left = {text for _, text in each.replies[2][1]}

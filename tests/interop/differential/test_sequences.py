@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -16,7 +18,7 @@ ROOM = settings(
 EVERYTHING = tuple(grammar.FAMILIES)
 
 
-def assert_alike(real: Real, ours: InProcess, resp: int, commands: list[Argv]) -> None:
+def assert_alike(real: Real, ours: InProcess, resp: int, commands: Sequence[Argv]) -> None:
     """Run the commands on both sides and compare everything there is to see."""
     real.begin()
     connection = real.connect(resp)

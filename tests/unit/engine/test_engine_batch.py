@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_STRING
 from kvrepl.engine import batch, gates
+from kvrepl.engine.client import Client
 from kvrepl.resp.values import Push
 from tests.unit.engine.twins import COMPILED, LOOPS, REFERENCE, Bench, needs_compiled
 
@@ -42,10 +43,15 @@ def test_run_writes_propagate_as_one_command_each_in_order(bench: Bench) -> None
 
 def test_run_plain_writes_hand_on_before_a_command_that_is_not_plain(bench: Bench) -> None:
     seen = []
+
+    def look(client: Client, argv: list[bytes]) -> bytes:
+        seen.append((bench.aof.data, list(client.out)))
+        return b""
+
     command = bench.engine.find(b"echo")
     assert command is not None
     assert not command.plain
-    command.handler = lambda c, argv: seen.append((bench.aof.data, list(c.out))) or b""
+    command.handler = look
     bench.run(b"SET a 1", b"SET b 2", b"ECHO x", b"SET c 3")
     ((stream, out),) = seen
     assert stream == (

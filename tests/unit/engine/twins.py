@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
 from random import Random
 from types import SimpleNamespace
@@ -17,12 +18,15 @@ from kvrepl.engine.dispatch import Engine
 from kvrepl.keyspace.database import Database
 
 REFERENCE = SimpleNamespace(run=batch.run_reference, apply=batch.apply_reference)
-COMPILED: Any = None
-_lookup: Any = None
-if importlib.util.find_spec("kvrepl.engine._batch") is not None:
-    import kvrepl.engine._batch as COMPILED
-if importlib.util.find_spec("kvrepl.keyspace._lookup") is not None:
-    import kvrepl.keyspace._lookup as _lookup
+
+
+def _built(name: str) -> Any:
+    """Give a compiled module, None where it was not built."""
+    return importlib.import_module(name) if importlib.util.find_spec(name) else None
+
+
+COMPILED = _built("kvrepl.engine._batch")
+_lookup = _built("kvrepl.keyspace._lookup")
 
 LOOPS = [
     pytest.param(REFERENCE, id="reference"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Iterable
 
 import pytest
 
@@ -25,7 +26,7 @@ def server() -> LogServer:
     return server
 
 
-def texts(actions: list[object]) -> list[str]:
+def texts(actions: Iterable[object]) -> list[str]:
     return [action.text for action in actions if isinstance(action, Log)]
 
 

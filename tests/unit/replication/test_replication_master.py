@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import TypeVar
 
 import pytest
 
@@ -19,6 +20,7 @@ from kvrepl.resp.values import NO_REPLY, OK
 
 SET = wire.command(b"SET", b"k", b"v")
 ZERO_ID = b"0" * 40
+Kind = TypeVar("Kind")
 
 
 class Shell:
@@ -86,7 +88,7 @@ class Shell:
         return replica.state if replica else ReplicaState.NONE
 
 
-def of_kind(actions: Actions, kind: type) -> list[object]:
+def of_kind(actions: Actions, kind: type[Kind]) -> list[Kind]:
     return [action for action in actions if isinstance(action, kind)]
 
 

@@ -52,6 +52,11 @@ def attach(server: Replication, link: int, *, port: int = 7001, ack: int | None 
     server.on_replconf(link, [b"REPLCONF", b"ACK", b"%d" % acked], 0)
 
 
+def state_of(server: Replication) -> FailoverState:
+    """Read the state anew: a checker takes an attribute for unchanged by the calls between."""
+    return server.failover.state
+
+
 def kinds(actions: Actions) -> list[type]:
     return [type(action) for action in actions if not isinstance(action, do.Log)]
 
@@ -264,11 +269,11 @@ def test_failover_waits_for_the_offset_then_asks_the_target_to_promote_itself() 
         server.on_failover([b"FAILOVER"], 0)
     with pytest.raises(CommandError, match="REPLICAOF not allowed while failing over"):
         server.replicaof_no_one(0)
-    assert server.failover.state is FailoverState.WAIT_FOR_SYNC
+    assert state_of(server) is FailoverState.WAIT_FOR_SYNC
     offset = server.history.offset
     _, actions = server.on_replconf(1, [b"REPLCONF", b"ACK", b"%d" % offset], 10)
     assert do.Connect("10.0.0.1", 7001) in actions
-    assert server.failover.state is FailoverState.IN_PROGRESS
+    assert state_of(server) is FailoverState.IN_PROGRESS
     with pytest.raises(CommandError, match="NOMASTERLINK Can't SYNC while failing over"):
         server.on_psync(5, [b"PSYNC", b"?", b"-1"], 10)
     server.replica.connected_to_master(10)
