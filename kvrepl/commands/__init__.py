@@ -26,6 +26,7 @@ from kvrepl.commands import (
     sortedsets,
     sortedsets_algebra,
     sortedsets_ranges,
+    streams,
     strings,
     transactions,
 )
@@ -52,6 +53,7 @@ __all__ = [
     "sortedsets",
     "sortedsets_algebra",
     "sortedsets_ranges",
+    "streams",
     "strings",
     "transactions",
 ]

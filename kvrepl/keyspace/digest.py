@@ -35,6 +35,8 @@ from kvrepl.datatypes.hashes import HashValue
 from kvrepl.datatypes.lists import ListValue
 from kvrepl.datatypes.sets import SetValue
 from kvrepl.datatypes.sortedsets import SortedSet
+from kvrepl.datatypes.stream_nodes import Entry
+from kvrepl.datatypes.streams import StreamValue
 from rdb.streams import Stream
 
 EMPTY: Final = bytes(20)
@@ -85,8 +87,16 @@ def _of_hash(state: int, value: HashValue) -> int:
     return state
 
 
-def _of_stream(state: int, value: Stream) -> int:
-    for (ms, seq), fields in value.entries:
+def _of_stream(state: int, value: StreamValue) -> int:
+    return _of_entries(state, value.entries())
+
+
+def _of_file_stream(state: int, value: Stream) -> int:
+    return _of_entries(state, value.entries)
+
+
+def _of_entries(state: int, entries: Iterable[Entry]) -> int:
+    for (ms, seq), fields in entries:
         state = _mix(state, b"%d.%d" % (ms, seq))
         for text in fields:
             state = _mix(state, text)
@@ -105,7 +115,8 @@ _RULES: Final[dict[type, tuple[int, _Rule]]] = {
     SetValue: (_type_mask(2), _of_set),
     SortedSet: (_type_mask(3), _of_sorted_set),
     HashValue: (_type_mask(4), _of_hash),
-    Stream: (_type_mask(6), _of_stream),
+    StreamValue: (_type_mask(6), _of_stream),
+    Stream: (_type_mask(6), _of_file_stream),
 }
 """By type of value: the SHA1 of Redis's type number, and the rule. 5 is a module's value."""
 _STRING_MASK: Final = _type_mask(0)

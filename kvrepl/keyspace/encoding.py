@@ -11,6 +11,7 @@ from kvrepl.datatypes.hashes import HashValue
 from kvrepl.datatypes.lists import ListValue
 from kvrepl.datatypes.sets import SetValue
 from kvrepl.datatypes.sortedsets import SortedSet
+from kvrepl.datatypes.streams import StreamValue
 from kvrepl.numbers import parse_int
 
 EMBSTR_MAX_BYTES: Final = 44
@@ -23,6 +24,7 @@ TYPES: Final[dict[type, bytes]] = {
     SetValue: b"set",
     HashValue: b"hash",
     SortedSet: b"zset",
+    StreamValue: b"stream",
 }
 
 

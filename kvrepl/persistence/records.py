@@ -9,7 +9,7 @@
     hashtable    2 / 4            list of members / field, value, field, value ...
     listpack     16 / 17          field, value ... / (member, score) ascending
     skiplist     5                (member, score) ascending
-    stream       19               rdb.streams.Stream, as it is
+    stream       19               rdb.streams.Stream, which walks the entries as they are written
 
 On loading, the encoding is chosen as Redis 7.0 chooses it, from the type in the file as well as
 from the thresholds: what is packed in the file stays packed unless it has too many elements,
@@ -22,17 +22,20 @@ from __future__ import annotations
 
 import sys
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from struct import pack
-from typing import Any, Final
+from typing import Any, Final, cast
 
 from kvrepl.datatypes.hashes import HashValue
 from kvrepl.datatypes.limits import Limits
 from kvrepl.datatypes.lists import ListValue
 from kvrepl.datatypes.sets import SetValue
 from kvrepl.datatypes.sortedsets import SortedSet
+from kvrepl.datatypes.stream_nodes import Entry
+from kvrepl.datatypes.streams import Consumer, Group, Pending, StreamValue
 from rdb import constants as c
+from rdb import streams as file_streams
 from rdb.errors import RdbError
 from rdb.streams import Stream
 from rdb.values import ExpiringHash
@@ -52,7 +55,7 @@ def rdb_type_and_value(value: object, limits: Limits) -> tuple[int, Plain]:
     """Say how a value is written.
 
     Args:
-        value: bytes, bytearray, a collection or a Stream.
+        value: bytes, bytearray, a collection, or a stream (also as a file has it).
         limits: the server's thresholds; unused by the types of Redis 7.0, whose encodings are
             the values' own.
 
@@ -79,6 +82,8 @@ def rdb_type_and_value(value: object, limits: Limits) -> tuple[int, Plain]:
     if isinstance(value, SortedSet):
         packed = value.encoding == b"listpack"
         return (c.TYPE_ZSET_LISTPACK if packed else c.TYPE_ZSET_2), list(value)
+    if isinstance(value, StreamValue):
+        return c.TYPE_STREAM_LISTPACKS_2, file_stream(value)
     if isinstance(value, Stream):
         return c.TYPE_STREAM_LISTPACKS_2, value
     raise AssertionError(f"{type(value).__name__} is not a value")
@@ -93,8 +98,8 @@ def from_rdb(type_code: int, plain: Plain, limits: Limits) -> object:
         limits: the server's thresholds.
 
     Returns:
-        bytes, a collection or a Stream. A collection may be empty: Redis skips such keys, and
-        so must the caller.
+        bytes or a collection. A list, set, hash or sorted set may be empty: Redis skips such
+        keys, and so must the caller. len() of a stream is never 0.
 
     Raises:
         RdbError: a type that Redis 7.0 has no value for: of a module, or a hash whose fields
@@ -150,8 +155,76 @@ def _load_sorted_set(type_code: int, plain: list[tuple[bytes, float]], limits: L
     return SortedSet.of_scores(limits, scores, small)
 
 
-def _load_stream(type_code: int, plain: Stream, limits: Limits) -> Stream:
-    return plain
+def _load_stream(type_code: int, plain: Stream, limits: Limits) -> StreamValue:
+    value = StreamValue()
+    for entry_id, fields in plain.entries:
+        value.add(entry_id, fields)
+    value.last_id = plain.last_id
+    value.first_id = plain.first_id
+    value.max_deleted_id = plain.max_deleted_id
+    value.entries_added = plain.entries_added
+    for written in plain.groups:
+        if written.name in value.groups:
+            raise RdbError("a stream has two groups of one name")
+        value.groups[written.name] = _load_group(written)
+    return value
+
+
+def _load_group(written: file_streams.Group) -> Group:
+    group = Group(written.last_id, written.entries_read)
+    for reader in written.consumers:
+        if reader.name in group.consumers:
+            raise RdbError("a group has two consumers of one name")
+        group.consumers[reader.name] = Consumer(reader.name, reader.seen_ms)
+    for owed in written.pending:
+        owner = None if owed.consumer is None else group.consumers[owed.consumer]
+        group.deliver(owed.id, Pending(owner, owed.delivered_at_ms, owed.deliveries))
+    return group
+
+
+class _Entries:
+    """The entries of a stream for a writer, which counts and walks them: unpacked as it goes."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: StreamValue) -> None:
+        self._value = value
+
+    def __len__(self) -> int:
+        return self._value.length
+
+    def __iter__(self) -> Iterator[Entry]:
+        return self._value.entries()
+
+
+def file_stream(value: StreamValue) -> Stream:
+    """A stream as a file has it, for writing at once: it changes when the value does.
+
+    Groups and consumers stand in the order of their names, as Redis writes them.
+
+    Cost: O(pending + consumers); the entries are not touched before they are written.
+    """
+    stream = Stream(
+        cast("list[Entry]", _Entries(value)),
+        value.last_id,
+        value.first_id,
+        value.max_deleted_id,
+        value.entries_added,
+    )
+    for name, group in sorted(value.groups.items()):
+        written = file_streams.Group(name, group.last_id, group.entries_read)
+        for entry_id in group.pending_ids():
+            owed = group.pending[entry_id]
+            owner = None if owed.consumer is None else owed.consumer.name
+            written.pending.append(
+                file_streams.Pending(entry_id, owner, owed.delivered_at_ms, owed.deliveries)
+            )
+        for consumer in group.sorted_consumers():
+            written.consumers.append(
+                file_streams.Consumer(consumer.name, consumer.seen_ms, consumer.seen_ms)
+            )
+        stream.groups.append(written)
+    return stream
 
 
 def _longest(strings: Iterable[bytes]) -> int:

@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
+from kvrepl.datatypes.streams import StreamValue
 from kvrepl.persistence.aof import select, timestamp
 from kvrepl.persistence.disk import Log
+from kvrepl.persistence.records import file_stream
 from rdb.streams import Group, Pending, Stream, StreamId
 
 ITEMS_PER_COMMAND: Final = 64
@@ -31,7 +33,7 @@ Entry = tuple[bytes, bytes, Any, int | None]
 """A key, its type as TYPE names it (b"string", ...), its value, and its expiry in Unix
 milliseconds or None. A value is bytes or bytearray, or what iterates as the type does: list and
 set over elements, hash by items() over pairs, zset over (member, score) in ascending order; a
-stream is an rdb.streams.Stream."""
+stream is a StreamValue, or an rdb.streams.Stream as a file has it."""
 
 
 def aof_base(
@@ -118,12 +120,14 @@ def rewrite_zset(key: bytes, value: Iterable[tuple[bytes, float]]) -> Iterator[b
     return _batches(b"ZADD", key, flat, 2)
 
 
-def rewrite_stream(key: bytes, value: Stream) -> Iterator[bytes]:
+def rewrite_stream(key: bytes, value: StreamValue | Stream) -> Iterator[bytes]:
     """XADD for each entry, XSETID, then each group with its consumers and what they owe.
 
     A stream without entries is made by an XADD that trims itself away. Source: aof.c
     rewriteStreamObject.
     """
+    if isinstance(value, StreamValue):
+        value = file_stream(value)
     for entry_id, fields in value.entries:
         yield _command(b"XADD", key, _stream_id(entry_id), *fields)
     if not value.entries:
