@@ -11,9 +11,9 @@ from the event loop only; they are young when they die. So:
     many new containers     frozen without a look: they are data (a load, a full synchronisation)
 
 No walk is over more than LIMIT containers, which takes about a millisecond; what grows old is
-not looked at again. Freed by reference count is all of it, whatever its generation.
+not looked at again. Reference counts free all data, whatever its generation.
 
-Source: Python's Modules/gcmodule.c; docs/INVARIANTS (no cycles).
+Source: CPython 3.11-3.13, Modules/gcmodule.c (gc_freeze, gc_collect_main).
 """
 
 from __future__ import annotations
