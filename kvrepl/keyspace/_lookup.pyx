@@ -161,7 +161,10 @@ def set(self, key, value, keep_ttl=False):
     cdef PyObject *keyspace = keyspace_of(self)
     cdef PyObject *segment = segment_of(self, SEGMENTS, key)
     cdef PyObject *expires
-    cdef Py_ssize_t before = dict_size(segment)
+    cdef Py_ssize_t before
+    if may_be_gone(self, key):
+        self._gone(key, (<object> segment_of(self, EXPIRES, key))[key], True)
+    before = dict_size(segment)
     PyDict_SetItem(<object> segment, key, value)
     if dict_size(segment) != before:
         if get_int(keyspace, NOTIFY_FLAGS) & NOTIFY_NEW:

@@ -190,13 +190,17 @@ class Database:
     def set(self, key: bytes, value: Value, keep_ttl: bool = False) -> None:
         """Put `value` at `key`, in place of whatever was there; drops its time to live. O(1).
 
-        The caller reports the change with `changed()`.
+        A key whose time has come is removed first, as a key of its own (replicas get its DEL). The
+        caller reports the change with `changed()`.
         """
         i = hash(key) & self.mask
         segment = self.segments[i]
+        expires = self.expires[i]
+        if expires and key in expires:
+            self._gone(key, expires[key], for_write=True)
         if key in segment:
-            if not keep_ttl and self.expires[i]:
-                self.expires[i].pop(key, None)
+            if not keep_ttl and expires:
+                expires.pop(key, None)
             segment[key] = value
             if self.blocked_keys:
                 self._signal_ready(key, value)
