@@ -36,6 +36,9 @@ POSTPONED: Final = "postponed"
 
 NEVER: Final = 0
 
+TIDY_AFTER: Final = 64
+"""Deadlines of clients served meanwhile that are kept without a thought."""
+
 
 class Wait:
     """What a client waits for.
@@ -78,12 +81,13 @@ class Blocking:
         ready: (db, key) pairs that got elements since the last `serve_ready`, in order.
     """
 
-    __slots__ = ("_deadlines", "_engine", "_seq", "ready", "waiting")
+    __slots__ = ("_deadlines", "_engine", "_seq", "_served", "ready", "waiting")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._seq = 0
         self._deadlines: list[tuple[int, int, Wait]] = []
+        self._served = 0  # of those in _deadlines that wait no more, at most
         self.waiting: dict[Client, Wait] = {}
         self.ready: dict[tuple[Database, bytes], None] = {}
 
@@ -134,11 +138,27 @@ class Blocking:
         if wait is None:
             return
         client.wait = None
+        if wait.deadline_ms:
+            self._tidy_deadlines()
         for db, key in wait.keys:
             waiters = db.blocked_keys[key]
             del waiters[client]
             if not waiters:
                 del db.blocked_keys[key]
+
+    def _tidy_deadlines(self) -> None:
+        """Drop the deadlines of those who wait no more, once they are the greater part.
+
+        Otherwise clients that are served well before distant deadlines would pile up. O(1)
+        amortized.
+        """
+        self._served += 1
+        if self._served > TIDY_AFTER and self._served * 2 > len(self._deadlines):
+            self._deadlines = [
+                entry for entry in self._deadlines if entry[2].client.wait is entry[2]
+            ]
+            heapq.heapify(self._deadlines)
+            self._served = 0
 
     def release(self, client: Client, reply: Reply) -> None:
         """Answer a waiting client and let it go on with its next request."""

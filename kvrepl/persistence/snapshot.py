@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rdb
 from kvrepl import REDIS_VERSION
+from kvrepl.numbers import parse_int
 from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
@@ -144,6 +145,12 @@ class Loaded:
     functions: list[bytes] = field(default_factory=list)
     expired_keys: list[tuple[int, bytes]] = field(default_factory=list)
 
+    @property
+    def stream_db(self) -> int | None:
+        """The database that the stream is on after it (`repl-stream-db`); None if not told."""
+        db = parse_int(self.aux.get(b"repl-stream-db", b""))
+        return db if db is not None and db >= 0 else None
+
 
 class SnapshotLoader:
     """Puts the records of an RDB into a keyspace.
@@ -253,12 +260,13 @@ class SnapshotLoader:
             RdbError: the RDB did not end.
         """
         self._reader.close()
-        if self.loaded.empty:
-            self._log(
-                f"Done loading RDB, keys loaded: {self.loaded.keys}, keys expired:"
-                f" {self.loaded.expired}, empty keys skipped: {self.loaded.empty}."
-            )
-        return self.loaded
+        loaded = self.loaded
+        skipped = f", empty keys skipped: {loaded.empty}" if loaded.empty else ""
+        self._log(
+            f"Done loading RDB, keys loaded: {loaded.keys}, keys expired:"
+            f" {loaded.expired}{skipped}."
+        )
+        return loaded
 
     def _put(self, record: Key) -> None:
         number, key, type_code, plain, expires_at_ms, _, _ = record

@@ -16,9 +16,9 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
 import psutil
 
@@ -45,18 +45,26 @@ from kvrepl.persistence.snapshot import SnapshotLoader
 from kvrepl.persistence.writer import AofWriter, FsyncPolicy
 from kvrepl.resp.values import Reply, Status
 from kvrepl.server import children
-from kvrepl.server.saver import LoadError, LoadProgress
+from kvrepl.server.saver import (
+    SLOW_CHUNK_BYTES,
+    LoadError,
+    LoadProgress,
+    key_load_delay_s,
+    slowed,
+)
 from rdb import RdbError
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.keyspace.database import Database
     from kvrepl.server.app import Server
-    from kvrepl.server.children import Child, Reporter
+    from kvrepl.server.children import Child, Ending, Reporter
 
 MISCONF: Final = b"MISCONF Errors writing to the AOF file: "
 LOAD_CHUNK_BYTES: Final = 256 * 1024
+EXIT_FAILURE: Final = 1
 RDB_MAGIC: Final = b"REDIS"
+A = TypeVar("A")
 
 
 class Aof:
@@ -110,9 +118,14 @@ class Aof:
         actions = log.flush(self._now_ms(), child_active=server.children.active is not None)
         if actions:
             self.carry_out(actions)
-        if log.error != self._error_shown:
-            self._error_shown = log.error
-            server.update_disk_gate()
+        else:
+            self._show_error()  # a failure that was logged a short while ago is not logged again
+
+    def _show_error(self) -> None:
+        """Refuse writes from the moment a failure is known until it is overcome."""
+        if self.log.error != self._error_shown:
+            self._error_shown = self.log.error
+            self._server.update_disk_gate()
 
     def error_reply(self) -> bytes | None:
         """What write commands are told while the log cannot be written, None while it can."""
@@ -126,46 +139,53 @@ class Aof:
 
     def cron(self) -> None:
         """Once in a while: start a rewrite that is due."""
-        server = self._server
-        self.carry_out(
-            self.log.cron(self._now_ms(), child_active=server.children.active is not None)
-        )
+        active = self._server.children.active is not None
+        actions = self.log.cron(self._now_ms(), child_active=active)
+        if actions:
+            self.carry_out(actions)
 
     def carry_out(self, actions: Iterable[Action]) -> None:
-        """Do what the persistence room asks for, in order."""
-        server = self._server
-        for action in actions:
-            match action:
-                case Log(level, text):
-                    getattr(server.log, level)(text)
-                case StartFsync():
-                    self._in_background(self._fsync, action)
-                case CloseFile():
-                    self._in_background(_close, action)
-                case UnlinkFiles():
-                    self._in_background(self._unlink, action)
-                case ForkRewrite(as_rdb):
-                    self._fork(as_rdb)
-                case KillRewrite():
-                    active = server.children.active
-                    if active is not None and active.kind == children.AOF:
-                        server.log.notice(f"Killing running AOF rewrite child: {active.pid}")
-                        active.on_exit = self._dropped
-                        server.children.kill()
-                case Halt(text):
-                    server.log.warning(text)
-                    os._exit(1)
-        self._connect()
+        """Do what the persistence room asks for, in order.
 
-    def _connect(self) -> None:
+        A mistake of ours in between ends the server: the log would not be what its state says.
+        """
+        try:
+            for action in actions:
+                self._do(action)
+        except Exception as error:
+            self._server.faults.panic(error)
+        self._show_error()
         self._server.connect_streams()
+
+    def _do(self, action: Action) -> None:
+        server = self._server
+        match action:
+            case Log(level, text):
+                getattr(server.log, level)(text)
+            case StartFsync():
+                self._in_background(self._fsync, action)
+            case CloseFile():
+                self._in_background(_close, action)
+            case UnlinkFiles():
+                self._in_background(self._unlink, action)
+            case ForkRewrite(as_rdb):
+                self._fork(as_rdb)
+            case KillRewrite():
+                active = server.children.active
+                if active is not None and active.kind == children.AOF:
+                    server.log.notice(f"Killing running AOF rewrite child: {active.pid}")
+                    active.on_exit = self._dropped
+                    server.children.kill()
+            case Halt(text):
+                server.log.warning(text)
+                os._exit(EXIT_FAILURE)
 
     # ------------------------------------------------------------- background
 
-    def _in_background(self, work: object, action: object) -> None:
+    def _in_background(self, work: Callable[[A], None], action: A) -> None:
         if self._thread is None:
             self._thread = ThreadPoolExecutor(1, thread_name_prefix="aof")
-        self._thread.submit(work, action)  # type: ignore[arg-type]
+        self._thread.submit(work, action)
 
     def _fsync(self, action: StartFsync) -> None:
         error = None
@@ -173,7 +193,10 @@ class Aof:
             action.file.fdatasync()
         except StorageError as failure:
             error = failure
-        self._on_loop(lambda: self.carry_out(self.log.fsync_done(action, error)))
+        self._on_loop(lambda: self._fsync_done(action, error))
+
+    def _fsync_done(self, action: StartFsync, error: StorageError | None) -> None:
+        self.carry_out(self.log.fsync_done(action, error))
 
     def _unlink(self, action: UnlinkFiles) -> None:
         gone = True
@@ -186,9 +209,9 @@ class Aof:
         if action.report and gone:
             self._on_loop(lambda: self.carry_out(self.log.history_unlinked(action)))
 
-    def _on_loop(self, call: object) -> None:
+    def _on_loop(self, call: Callable[[], None]) -> None:
         try:
-            self._server.loop.call_soon_threadsafe(call)  # type: ignore[arg-type]
+            self._server.loop.call_soon_threadsafe(call)
         except RuntimeError:
             pass  # the loop is closed: nobody is left to be told
 
@@ -207,6 +230,8 @@ class Aof:
         if self.log.state is AofState.OFF:
             return
         self.carry_out(self.log.flush(self._now_ms(), force=True))
+        if self.log.error:
+            raise StorageError("write(2) of the AOF", OSError(None, self.log.error))
         self.log.writer.sync_now(self._now_ms())
 
     # ---------------------------------------------------------------- rewrite
@@ -241,7 +266,9 @@ class Aof:
                 self._base(as_rdb, reporter.progress),
                 autosync=server.config.aof_rewrite_incremental_fsync,
             )
-            server.log.notice("AOF rewrite: base file written")
+            server.log.notice(
+                f"Successfully created the temporary AOF base file {child_result(pid)}"
+            )
             reporter.done()
 
         try:
@@ -254,33 +281,28 @@ class Aof:
         server.replication.other_child_started()
         self.carry_out(self.log.child_started(child.pid, self._now_ms()))
 
-    def _base(self, as_rdb: bool, progress: object = None) -> Iterator[bytes]:
+    def _base(
+        self, as_rdb: bool, progress: Callable[[int], object] = lambda keys: None
+    ) -> Iterator[bytes]:
+        """The dataset as a base: an RDB, or commands."""
         server = self._server
         if as_rdb:
-            report = progress if progress is not None else (lambda keys: None)
-            return server.saver.chunks(
-                server.saver.info(aof_base=True),
-                report,  # type: ignore[arg-type]
-            )
+            return server.saver.chunks(server.saver.info(aof_base=True), progress)
+        progress = slowed(progress, server.config.rdb_key_save_delay)
         timestamps = server.config.aof_timestamp_enabled
         return aof_base(
-            ((db.index, _entries(db)) for db in server.engine.keyspace.nonempty()),
+            ((db.index, _entries(db, progress)) for db in server.engine.keyspace.nonempty()),
             functions=server.function_libraries(),
             now_s=server.clock.now_ms() // 1000 if timestamps else None,
         )
 
-    def _exited(self, child: Child, ok: bool, reason: str) -> None:
-        signal = 0
-        if reason.startswith("terminated by signal "):
-            signal = int(reason.rpartition(" ")[2])
-        elif not ok and not reason:
-            signal = 10
+    def _exited(self, child: Child, ending: Ending) -> None:
         self.carry_out(
-            self.log.child_exited(child.pid, 0 if ok or signal else 1, signal, self._now_ms())
+            self.log.child_exited(child.pid, ending.exit_code, ending.signal, self._now_ms())
         )
         self._server.replication.other_child_ended()
 
-    def _dropped(self, child: Child, ok: bool, reason: str) -> None:
+    def _dropped(self, child: Child, ending: Ending) -> None:
         """A rewrite that was killed on purpose: only its files are left to be removed."""
         for path in (child_temp(child.pid), child_result(child.pid)):
             discard(self._server.disk, path)
@@ -336,8 +358,10 @@ class Aof:
             before = time.monotonic()
             with server.loading(plan.total_bytes) as progress:
                 for file in plan.files:
-                    for _ in self._load_file(file, progress):
-                        await asyncio.sleep(0)  # clients are answered -LOADING meanwhile
+                    for rest_s in self._load_file(file, progress):
+                        await asyncio.sleep(rest_s)  # clients are answered -LOADING meanwhile
+                        if server.exit_status is not None:
+                            return
             if plan.files:
                 server.log.notice(
                     f"DB loaded from append only file: {time.monotonic() - before:.3f} seconds"
@@ -359,16 +383,22 @@ class Aof:
         self.log.opened(
             manifest, opened.file, opened.file_bytes, opened.total_bytes, self._now_ms()
         )
-        self._connect()
+        self._server.connect_streams()
 
-    def _load_file(self, file: startup.LoadFile, progress: LoadProgress) -> Iterator[None]:
-        """Load one file; yields after each piece, so that others may run in between."""
+    def _load_file(self, file: startup.LoadFile, progress: LoadProgress) -> Iterator[float]:
+        """Load one file; yields after each piece, so that others may run in between.
+
+        Yields:
+            How many seconds to rest, which is nothing but what key-load-delay asks for.
+        """
         server = self._server
         engine = server.engine
         client = engine.internal_client()
         loader: SnapshotLoader | None = None
         replay: AofReplay | None = None
-        for chunk in server.disk.read(file.path, LOAD_CHUNK_BYTES):
+        delay_s = key_load_delay_s(server.config)
+        before = 0
+        for chunk in server.disk.read(file.path, SLOW_CHUNK_BYTES if delay_s else LOAD_CHUNK_BYTES):
             progress.loaded_bytes += len(chunk)
             if loader is None and replay is None:
                 if chunk.startswith(RDB_MAGIC):
@@ -384,14 +414,16 @@ class Aof:
             if loader is not None and replay is None:
                 loader.feed(chunk)
                 if not loader.finished:
-                    yield
+                    yield (loader.loaded.keys - before) * delay_s
+                    before = loader.loaded.keys
                     continue
                 # Before version 7 commands could follow an RDB in the same file.
                 data = loader.unused
                 replay = AofReplay(loader.offset)
             assert replay is not None
-            self._replay(client, replay.feed(data), file.name)
-            yield
+            commands = replay.feed(data)
+            self._replay(client, commands, file.name)
+            yield len(commands) * delay_s
         if loader is not None:
             server.adopt_functions(loader.close().functions)
         if replay is not None:
@@ -443,8 +475,10 @@ class Aof:
         return self._server.clock.monotonic_ns() // 1_000_000
 
 
-def _entries(db: Database) -> Iterator[Entry]:
-    return ((key, type_name(value), value, at_ms) for key, value, at_ms in db.items())
+def _entries(db: Database, progress: Callable[[int], object]) -> Iterator[Entry]:
+    for key, value, at_ms in db.items():
+        yield key, type_name(value), value, at_ms
+        progress(1)
 
 
 def _close(action: CloseFile) -> None:

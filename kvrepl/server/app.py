@@ -33,7 +33,7 @@ from kvrepl.engine import gates
 from kvrepl.engine.dispatch import Engine
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
-from kvrepl.server.children import Children
+from kvrepl.server.children import RDB, Children
 from kvrepl.server.clients import RESERVED_FDS, Clients, TooFewFiles, raise_open_files_limit
 from kvrepl.server.clock import RealClock
 from kvrepl.server.connection import Connection
@@ -179,7 +179,7 @@ class Server:
         self.faults = Faults(self)
         self.clients = Clients(self)
         self.listeners = Listeners(loop, log, lambda is_unix: Connection(self, is_unix))
-        self.children = Children(loop, log, self._fds_for_child_to_close)
+        self.children = Children(loop, log, self._fds_for_child_to_close, self._in_child)
         self.saver = Saver(self)
         self.aof = Aof(self)
         self.replication = ReplicationShell(self)
@@ -276,9 +276,7 @@ class Server:
         """Refuse writes (-MISCONF) exactly while the disk fails us and the settings say so."""
         config, engine = self.config, self.engine
         text = self.aof.error_reply()
-        if text is None and (
-            config.stop_writes_on_bgsave_error and config.save and not self.saver.last_ok
-        ):
+        if config.stop_writes_on_bgsave_error and config.save and not self.saver.last_ok:
             text = MISCONF
         engine.disk_error_text = text or b""
         engine.set_gate(gates.DISK, text is not None)
@@ -375,6 +373,11 @@ class Server:
                 file.write(str(value))
         except OSError as error:
             self.log.warning(f"Unable to write oom_score_adj: {error.strerror}")
+
+    def _in_child(self, kind: str) -> None:
+        self.apply_oom_score(child=True)
+        if self.config.set_proc_title:
+            self.title.show("kvrepl-rdb-bgsave" if kind == RDB else "kvrepl-aof-rewrite")
 
     def _fds_for_child_to_close(self) -> list[int]:
         return self.listeners.fds() + self.clients.fds() + self.replication.link.fds()

@@ -1,54 +1,117 @@
 """The child process: forked for a snapshot or an AOF rewrite, watched, reaped, reported.
 
-One child at a time, as in Redis. The fork happens on the loop's thread with no batch running, so
+One child at a time, as in Redis. The fork happens on the loop's thread, between two commands, so
 the child sees one consistent instant of the dataset. In the child
 
-    the collector is off, the loop is never touched (its epoll instance is shared with us),
-    sockets of clients are closed by plain descriptor, `work` runs, and os._exit ends it;
+    the collector is off; the loop is never touched (its epoll instance is shared with us);
+    sockets are closed by plain descriptor; `work` runs; os._exit ends it
 
 in the parent a pidfd tells of the exit of exactly that child, and a pipe brings its progress:
 
     record = kind (u8) + keys processed (u64) + copy-on-write bytes (u64), little-endian
 
-Exit status 0 is success. SIGUSR1 is a deliberate kill, not an error. Anything else is a failure.
+What ends a child, and what is made of it:
 
-Source: Redis 7.0 server.c (redisFork, checkChildrenDone), childinfo.c, rdb.c.
+    exit 0                       success
+    exit 1                       failure; the reason is in the log
+    SIGUSR1                      a deliberate kill, no failure. The child unwinds, so that its
+                                 temporary file goes with it, and exits with EXIT_KILLED
+    our own death                the kernel sends it SIGUSR1: nobody is left to use its work, and a
+                                 file renamed later would replace that of a server started since
+    any other signal             failure
+    SIGTERM, SIGINT              ignored: they reach whole process groups; the parent decides
+
+These signals are blocked across the fork: one that came before the child has its own handlers
+would be taken by those of the parent, into whose loop they write.
+
+Source: Redis 7.0 server.c (redisFork, checkChildrenDone, setupChildSignalHandlers), childinfo.c,
+rdb.c; prctl(2).
 """
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import gc
 import os
 import signal
 import struct
-import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from types import FrameType
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
+
+from kvrepl.errors import StorageError
 
 if TYPE_CHECKING:
     from kvrepl.server.log import Log
 
-RDB: Final = "rdb"
-AOF: Final = "aof"
+RDB: Final = "RDB"
+AOF: Final = "AOF rewrite"
 
+EXIT_FAILED: Final = 1
 EXIT_KILLED: Final = 255
 """Exit status of a child that was told to stop (server.h, SERVER_CHILD_NOERROR_RETVAL)."""
 
-PROGRESS: Final = 0
-DONE: Final = 1
+DELIBERATE: Final = signal.SIGUSR1
 
+_IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+_HELD: Final = frozenset((*_IGNORED, DELIBERATE))
+_PR_SET_PDEATHSIG: Final = 1
+# Looked up here: after a fork the loader's lock may be held by a thread that is not there.
+_PRCTL: Final = getattr(ctypes.CDLL(None), "prctl", None)
+
+_PROGRESS: Final = 0
+_DONE: Final = 1
 _RECORD: Final = struct.Struct("<BQQ")
+_READ_BYTES: Final = 4096
 _REPORT_EVERY_S: Final = 1.0
+_COW_SHARE: Final = 100
+"""Measuring the memory walks the page tables; it may take one part in so many of the time."""
+
+
+class Ending(NamedTuple):
+    """How a child ended.
+
+    Attributes:
+        exit_code: its status, where no signal ended it.
+        signal: the signal that did, 0 for none; DELIBERATE where it was told to stop.
+    """
+
+    exit_code: int = 0
+    signal: int = 0
+
+    @classmethod
+    def of_status(cls, status: int) -> Ending:
+        """Read what waitpid(2) returned."""
+        if os.WIFSIGNALED(status):
+            return cls(0, os.WTERMSIG(status))
+        code = os.WEXITSTATUS(status)
+        return cls(0, DELIBERATE) if code == EXIT_KILLED else cls(code)
+
+    @property
+    def ok(self) -> bool:
+        """Whether its work is complete."""
+        return not self.exit_code and not self.signal
+
+    @property
+    def deliberate(self) -> bool:
+        """Whether it was told to stop, which is no failure."""
+        return self.signal == DELIBERATE
+
+
+class Killed(BaseException):
+    """Raised in a child that is told to stop, wherever it is."""
 
 
 def private_dirty_bytes() -> int:
     """Memory of this process that is private and was written to: what copy-on-write cost it.
 
-    Source: childinfo.c, zmalloc_get_private_dirty. 0 where the kernel does not tell.
+    0 where the kernel does not tell. O(pages of the process).
+
+    Source: childinfo.c, zmalloc.c (zmalloc_get_private_dirty).
     """
     try:
         with open("/proc/self/smaps_rollup", "rb") as f:
@@ -60,30 +123,27 @@ def private_dirty_bytes() -> int:
     return 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Child:
     """A running child.
 
     Attributes:
         pid: of the process.
         kind: RDB or AOF.
-        started_ns: monotonic instant of the fork.
-        keys: processed so far; keys_total: how many there are.
+        keys_total: how many keys there are; keys: processed so far.
+        on_exit: called when it has been reaped.
         cow_bytes, cow_peak_bytes: copied so far, and at most.
-        cow_at_ns: when that was measured.
-        killed: whether we told it to stop.
+        cow_at_ns: when that was measured, 0 if it was not yet.
     """
 
     pid: int
     kind: str
-    started_ns: int
     keys_total: int
-    on_exit: Callable[[Child, bool, str], None]
+    on_exit: Callable[[Child, Ending], None]
     keys: int = 0
     cow_bytes: int = 0
     cow_peak_bytes: int = 0
     cow_at_ns: int = 0
-    killed: bool = False
     _pidfd: int = -1
     _pipe: int = -1
     _rest: bytearray = field(default_factory=bytearray)
@@ -92,32 +152,42 @@ class Child:
 class Reporter:
     """The child's end of the progress pipe."""
 
-    __slots__ = ("_fd", "_keys", "_next_s")
+    __slots__ = ("_cow_bytes", "_fd", "_keys", "_kind", "_log", "_next_s", "_peak_bytes")
 
-    def __init__(self, fd: int) -> None:
+    def __init__(self, fd: int, kind: str, log: Log) -> None:
         self._fd = fd
+        self._kind = kind
+        self._log = log
         self._keys = 0
+        self._peak_bytes = 0
+        self._cow_bytes: list[int] = []
         self._next_s = time.monotonic() + _REPORT_EVERY_S
 
     def progress(self, keys: int) -> None:
         """So many keys more are done; tells the parent once a second."""
         self._keys += keys
-        now_s = time.monotonic()
-        if now_s >= self._next_s:
-            self._next_s = now_s + _REPORT_EVERY_S
-            self._send(PROGRESS)
+        before_s = time.monotonic()
+        if before_s >= self._next_s:
+            self._send(_PROGRESS)
+            after_s = time.monotonic()
+            self._next_s = after_s + max(_REPORT_EVERY_S, _COW_SHARE * (after_s - before_s))
 
-    def done(self) -> int:
-        """The work is finished: send the final figures; returns the copy-on-write bytes."""
-        return self._send(DONE)
+    def done(self) -> None:
+        """The work is finished: send the final figures, and log what copying cost."""
+        self._send(_DONE)
+        current, peak = self._cow_bytes[-1] >> 20, max(self._cow_bytes) >> 20
+        average = sum(self._cow_bytes) // len(self._cow_bytes) >> 20
+        self._log.notice(
+            f"Fork CoW for {self._kind}: current {current} MB, peak {peak} MB, average {average} MB"
+        )
 
-    def _send(self, kind: int) -> int:
-        cow = private_dirty_bytes()
+    def _send(self, kind: int) -> None:
+        cow_bytes = private_dirty_bytes()
+        self._cow_bytes.append(cow_bytes)
         try:
-            os.write(self._fd, _RECORD.pack(kind, self._keys, cow))
+            os.write(self._fd, _RECORD.pack(kind, self._keys, cow_bytes))
         except OSError:
             pass  # the parent is gone, or slow: figures are not worth failing for
-        return cow
 
 
 class Children:
@@ -127,108 +197,115 @@ class Children:
         loop: the event loop.
         log: where the outcome is reported.
         fds_to_close: gives the descriptors that a child must not hold.
+        in_child: called first in a child, with its kind (title, oom_score_adj).
 
     Attributes:
         active: the running child, None when there is none.
         forks: how many there were; fork_us: how long the last fork(2) took.
-        last_cow_bytes: by kind, of the last child that finished.
+        last_cow_bytes: by kind, of the last child that finished its work.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, log: Log, fds_to_close: Callable[[], list[int]]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        log: Log,
+        fds_to_close: Callable[[], Iterable[int]] = tuple,
+        in_child: Callable[[str], object] = lambda kind: None,
     ) -> None:
         self._loop = loop
         self._log = log
         self._fds_to_close = fds_to_close
+        self._in_child = in_child
         self.active: Child | None = None
         self.forks = 0
         self.fork_us = 0
         self.last_cow_bytes = {RDB: 0, AOF: 0}
 
+    def is_running(self, kind: str) -> bool:
+        """Whether a child of that kind runs."""
+        return self.active is not None and self.active.kind == kind
+
     def fork(
         self,
         kind: str,
         work: Callable[[Reporter], None],
-        on_exit: Callable[[Child, bool, str], None],
+        on_exit: Callable[[Child, Ending], None],
         *,
         keys_total: int,
-        keep_fds: frozenset[int] = frozenset(),
     ) -> Child:
         """Fork a child that does `work`.
 
         Args:
             kind: RDB or AOF.
             work: runs in the child; an exception it raises is logged and makes it fail.
-            on_exit: called in the parent with the child, whether it succeeded, and the reason
-                where it did not ("" for a deliberate kill).
+            on_exit: called in the parent with the child and how it ended.
             keys_total: how many keys it will process, for INFO.
-            keep_fds: descriptors that it needs although they are on the list to close.
 
         Raises:
-            OSError: fork(2) or pipe(2) failed.
+            OSError: there is no child: fork(2), pipe(2) or pidfd_open(2) failed.
         """
         assert self.active is None, "one child at a time"
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        parent = os.getpid()
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
         before_ns = time.monotonic_ns()
         try:
             pid = os.fork()
+            if pid == 0:
+                self._run(kind, work, write_fd, parent, mask)
+            self.fork_us = (time.monotonic_ns() - before_ns) // 1000
+            pidfd = _open_pidfd(pid)
         except OSError:
             os.close(read_fd)
-            os.close(write_fd)
             raise
-        if pid == 0:
-            self._run(work, write_fd, [fd for fd in self._fds_to_close() if fd not in keep_fds])
-        now_ns = time.monotonic_ns()
-        os.close(write_fd)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            os.close(write_fd)
         self.forks += 1
-        self.fork_us = (now_ns - before_ns) // 1000
-        child = Child(pid, kind, now_ns, keys_total, on_exit)
-        child._pipe = read_fd
-        child._pidfd = os.pidfd_open(pid)
+        child = Child(pid, kind, keys_total, on_exit, _pidfd=pidfd, _pipe=read_fd)
         self._loop.add_reader(read_fd, self._readable, child)
-        self._loop.add_reader(child._pidfd, self._exited, child)
+        self._loop.add_reader(pidfd, self._reap, child)
         self.active = child
         return child
 
     def kill(self) -> None:
-        """Tell the running child to stop, and wait until it has. Its `on_exit` is called."""
+        """Tell the running child to stop, and wait until it has. Its `on_exit` is called.
+
+        Nothing where there is none. It unwinds within the encoding of one segment.
+        """
         child = self.active
-        if child is None:
-            return
-        child.killed = True
-        try:
-            os.kill(child.pid, signal.SIGUSR1)
-        except ProcessLookupError:
-            pass
-        self._exited(child, wait=True)
+        if child is not None:
+            os.kill(child.pid, DELIBERATE)  # it cannot be another's: we have not reaped it yet
+            os.kill(child.pid, signal.SIGCONT)
+            self._reap(child, wait=True)
 
     def poll(self) -> None:
         """Reap the child now if it has ended (the loop would notice a little later)."""
         if self.active is not None:
-            self._exited(self.active)
+            self._reap(self.active)
 
     # ------------------------------------------------------------- the parent
 
     def _readable(self, child: Child) -> None:
-        try:
-            data = os.read(child._pipe, 4096)
-        except (BlockingIOError, OSError):
-            return
-        if not data:
-            self._loop.remove_reader(child._pipe)
-            return
-        child._rest += data
+        """Take the figures that have come. What is in the pipe is bounded: 64 KiB."""
+        while True:
+            try:
+                data = os.read(child._pipe, _READ_BYTES)
+            except BlockingIOError:
+                break
+            if not data:
+                self._loop.remove_reader(child._pipe)
+                break
+            child._rest += data
         while len(child._rest) >= _RECORD.size:
-            kind, keys, cow = _RECORD.unpack_from(child._rest)
+            kind, child.keys, child.cow_bytes = _RECORD.unpack_from(child._rest)
             del child._rest[: _RECORD.size]
-            child.keys = keys
-            child.cow_bytes = cow
-            child.cow_peak_bytes = max(child.cow_peak_bytes, cow)
+            child.cow_peak_bytes = max(child.cow_peak_bytes, child.cow_bytes)
             child.cow_at_ns = time.monotonic_ns()
-            if kind == DONE:
-                self.last_cow_bytes[child.kind] = cow
+            if kind == _DONE:
+                self.last_cow_bytes[child.kind] = child.cow_bytes
 
-    def _exited(self, child: Child, wait: bool = False) -> None:
+    def _reap(self, child: Child, wait: bool = False) -> None:
         pid, status = os.waitpid(child.pid, 0 if wait else os.WNOHANG)
         if pid == 0:
             return
@@ -237,46 +314,65 @@ class Children:
             self._loop.remove_reader(fd)
             os.close(fd)
         self.active = None
-        if os.WIFSIGNALED(status):
-            number = os.WTERMSIG(status)
-            deliberate = number == signal.SIGUSR1
-            reason = "" if deliberate else f"terminated by signal {number}"
-            child.killed = child.killed or deliberate
-            child.on_exit(child, False, reason)
-        else:
-            code = os.WEXITSTATUS(status)
-            child.killed = child.killed or code == EXIT_KILLED
-            if code == EXIT_KILLED:
-                child.on_exit(child, False, "")
-            else:
-                child.on_exit(child, code == 0, "" if code == 0 else "error")
+        child.on_exit(child, Ending.of_status(status))
 
     # -------------------------------------------------------------- the child
 
-    def _run(self, work: Callable[[Reporter], None], pipe: int, close: list[int]) -> None:
-        """The child's whole life; it never returns."""
-        code = 1
+    def _run(
+        self,
+        kind: str,
+        work: Callable[[Reporter], None],
+        pipe: int,
+        parent: int,
+        mask: Iterable[int],
+    ) -> NoReturn:
+        """The child's whole life."""
+        code = EXIT_FAILED
         try:
             gc.disable()
-            self._log.role = "C"
-            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1):
-                signal.signal(number, signal.SIG_DFL)
-            # Ctrl-C reaches the whole foreground group; the parent decides what becomes of us.
-            signal.signal(signal.SIGINT, signal.SIG_IGN)
+            for number in _IGNORED:
+                signal.signal(number, signal.SIG_IGN)
+            signal.signal(DELIBERATE, _stop)
             signal.set_wakeup_fd(-1)
-            for fd in close:
+            if _PRCTL is not None:
+                _PRCTL(_PR_SET_PDEATHSIG, int(DELIBERATE), 0, 0, 0)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            if os.getppid() != parent:
+                raise Killed
+            self._log.role = "C"
+            for fd in self._fds_to_close():
                 try:
                     os.close(fd)
                 except OSError:
                     pass
-            work(Reporter(pipe))
+            self._in_child(kind)
+            work(Reporter(pipe, kind, self._log))
             code = 0
-        except OSError as error:
-            self._log.warning(f"Write error saving in the background: {error}")
+        except Killed:
+            code = EXIT_KILLED
+        except (OSError, StorageError) as error:
+            self._log.warning(f"Write error in the background ({kind}): {error}")
         except BaseException:
-            self._log.warning(
-                "The saving child failed: " + traceback.format_exc().strip().replace("\n", " | ")
-            )
+            self._log.warning(f"Internal error in the child ({kind}): {traceback.format_exc()}")
         finally:
-            sys.stderr.flush()
             os._exit(code)
+
+
+def _stop(number: int, frame: FrameType | None) -> NoReturn:
+    """The signal handler of a child: unwind, once."""
+    signal.signal(number, signal.SIG_IGN)
+    raise Killed
+
+
+def _open_pidfd(pid: int) -> int:
+    """A descriptor for a child just forked; without one it could not be watched, so it goes.
+
+    Raises:
+        OSError: there are no descriptors left; the child is gone as well.
+    """
+    try:
+        return os.pidfd_open(pid)
+    except OSError:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise

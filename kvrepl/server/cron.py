@@ -1,8 +1,8 @@
 """What happens by the clock: ten times a second, and once a second.
 
-    each tick   active expiry, garbage in slices, AOF retry, shutdown, pauses, replication,
-                the cyclic collector
-    each second save points, scheduled children, idle clients, memory figures
+    each tick   active expiry, garbage in slices, pauses, shutdown, replication, the child that is
+                due, the cyclic collector; then the turn is ended (blocked clients, the AOF)
+    each second idle clients, memory figures
 
 Every loop here is bounded by time, so that a tick costs clients a millisecond or two.
 
@@ -114,10 +114,10 @@ class Cron:
             self.expiry_ns += time.monotonic_ns() - before_ns
         self._free_garbage()
         server.unpause_due(now_ms)
-        server.engine.blocking.expire()
-        server.aof.before_replies()
         server.shutdown.cron()
         server.replication.tick()
+        if server.saver.loading is None:
+            self._start_due_children(now_ms // 1000)
         if now_ms >= self._next_second_ms or now_ms < self._next_second_ms - 2_000:
             self._next_second_ms = now_ms + 1_000
             self._each_second(now_ms)
@@ -130,23 +130,20 @@ class Cron:
         self.used_bytes = self._process.memory_info().rss
         self.peak_bytes = max(self.peak_bytes, self.used_bytes)
         server.clients.each_second()
-        if server.saver.loading is None:
-            self._start_due_children(now_ms // 1000)
 
     def _start_due_children(self, now_s: int) -> None:
+        """Start the one child that is due, if none runs: rewrites that wait come first."""
         server = self._server
+        saver, aof = server.saver, server.aof
+        if server.children.active is None and aof.log.rewrite_scheduled:
+            aof.cron()
+        if server.children.active is None and (point := saver.due(now_s)) is not None:
+            server.log.notice(point.log_line())
+            saver.bgsave()
         if server.children.active is None:
-            point = server.saver.due(now_s)
-            if point is not None:
-                server.log.notice(point.log_line())
-                server.saver.bgsave()
-        if (
-            server.children.active is None
-            and server.saver.scheduled
-            and server.saver.may_try(now_s)
-        ):
-            server.saver.bgsave()
-        server.aof.cron()
+            aof.cron()
+        if server.children.active is None and saver.scheduled and saver.may_try(now_s):
+            saver.bgsave()
 
     def _sample(self) -> None:
         server = self._server

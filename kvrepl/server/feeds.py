@@ -2,11 +2,14 @@
 
 Each replica reads the stream from the shared backlog with a cursor of its own; a socket is given
 no more than WRITE_AHEAD_BYTES at a time, so what a slow replica has not taken stays in the shared
-blocks, and memory does not grow with the number of replicas.
+blocks, and memory does not grow with the number of replicas. The stream is handed out at the end
+of a turn only (`pump`), when the AOF has it: no replica is ahead of what we have made durable.
 
     disk       `$<size>` + the file, in chunks as the socket takes them, then the stream
     diskless   child -> pipe -> this process -> `$EOF:<mark>` + chunk to every socket + mark;
-               the pipe is read only while every socket takes bytes; the stream waits for the ACK
+               the pipe is read only while every socket takes bytes. The mark is sent when the
+               child has exited with success, so that no replica takes a torn snapshot for a
+               whole one. The stream waits for the ACK
 
 Source: Redis 7.0 replication.c (sendBulkToSlave, rdbPipeReadHandler), networking.c
 (checkClientOutputBufferLimits).
@@ -16,6 +19,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -29,7 +33,7 @@ if TYPE_CHECKING:
     from kvrepl.replication.actions import StartBgsave
     from kvrepl.replication.backlog import Cursor
     from kvrepl.server.app import Server
-    from kvrepl.server.children import Child, Reporter
+    from kvrepl.server.children import Child, Ending, Reporter
     from kvrepl.server.replication import ReplicationShell
 
 WRITE_AHEAD_BYTES: Final = 256 * 1024
@@ -57,6 +61,12 @@ class Feed:
         self.diskless = False
         self.soft_since_ms = 0
 
+    def end(self) -> None:
+        """Let go of what was kept for the replica."""
+        if self.cursor is not None:
+            self.cursor.close()
+        self.file = None
+
 
 class Feeds:
     """All links to replicas."""
@@ -68,7 +78,7 @@ class Feeds:
         self._pipe = -1
         self._mark = b""
         self._reading = False
-        self._child_ok: bool | None = None
+        self._ending: Ending | None = None
 
     def add(self, client: Client) -> None:
         """A client has become a replica."""
@@ -78,18 +88,26 @@ class Feeds:
         """A replica's connection is gone."""
         feed = self._feeds.pop(client.id, None)
         if feed is not None:
-            if feed.cursor is not None:
-                feed.cursor.close()
+            feed.end()
             if feed.diskless:
-                self._read_more()
+                self._read_more()  # it may have been the one that the others waited for
+
+    def set_no_delay(self, client: Client, no_delay: bool) -> None:
+        """Send small pieces at once, or gather them into fewer packets."""
+        transport = _transport(client)
+        sock = transport.get_extra_info("socket") if transport is not None else None
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, no_delay)
 
     # ------------------------------------------------------------------ writing
 
     def send(self, link: int, data: bytes) -> None:
         """Write to a replica outside of the stream; ignored if it is gone."""
         feed = self._feeds.get(link)
-        if feed is None:
-            return
+        if feed is not None:
+            self._write(feed, data)
+
+    def _write(self, feed: Feed, data: bytes | memoryview) -> None:
         transport = _transport(feed.client)
         if transport is not None:
             self._server.engine.stats.repl_out_bytes += len(data)
@@ -103,11 +121,12 @@ class Feeds:
             return
         client.raise_gate(gates.CLOSING)
         transport = _transport(client)
-        if transport is not None:
-            if flush:
-                transport.close()
-            else:
-                transport.abort()
+        if transport is None:
+            return
+        if flush:
+            transport.close()
+        else:
+            transport.abort()
 
     def stream(self, link: int, cursor: Cursor) -> None:
         """From now on keep writing to the replica what the cursor gives."""
@@ -116,10 +135,10 @@ class Feeds:
             cursor.close()
             return
         feed.cursor = cursor
-        self._pump(feed)
+        self._server.turn.wake()
 
     def pump(self) -> None:
-        """Hand new bytes of the stream to the replicas."""
+        """Hand new bytes of the stream to the replicas; a step of the end of the turn."""
         for feed in self._feeds.values():
             if feed.cursor is not None and feed.cursor.lag_bytes:
                 self._pump(feed)
@@ -136,9 +155,8 @@ class Feeds:
             if not pieces:
                 return
             data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-            transport.write(data)
+            self._write(feed, data)
             cursor.advance(len(data))
-            self._server.engine.stats.repl_out_bytes += len(data)
             room = WRITE_AHEAD_BYTES - transport.get_write_buffer_size()
 
     def drained(self, client: Client) -> None:
@@ -150,11 +168,11 @@ class Feeds:
             self._send_file(feed)
         elif feed.diskless:
             self._shell.machine.master.on_stall(
-                client.id, stalled=False, now_ms=self._server.clock.monotonic_ns() // 1_000_000
+                client.id, stalled=False, now_ms=self._shell.now_ms()
             )
             self._read_more()
         elif feed.cursor is not None:
-            self._pump(feed)
+            self._server.turn.wake()
 
     def check_limits(self) -> None:
         """Drop replicas that are too far behind (client-output-buffer-limit replica)."""
@@ -192,7 +210,7 @@ class Feeds:
         if feed is None:
             return
         server = self._server
-        name = server.config.dbfilename
+        name = server.saver.file
         try:
             size = server.disk.size(name)
             feed.file = server.disk.read(name, CHUNK_BYTES)
@@ -200,25 +218,25 @@ class Feeds:
             server.log.warning(f"SYNC failed. Can't open/stat DB after BGSAVE: {error}")
             self.close(link, flush=False)
             return
-        self.send(link, b"$%d\r\n" % (size or 0))
+        self._write(feed, b"$%d\r\n" % (size or 0))
         self._send_file(feed)
 
     def _send_file(self, feed: Feed) -> None:
+        assert feed.file is not None
         transport = _transport(feed.client)
         while transport is not None and transport.get_write_buffer_size() < WRITE_AHEAD_BYTES:
-            assert feed.file is not None
-            chunk = next(feed.file, None)
+            try:
+                chunk = next(feed.file, None)
+            except StorageError as error:
+                self._server.log.warning(f"Read error sending DB to replica: {error}")
+                self.close(feed.client.id, flush=False)
+                return
             if chunk is None:
                 feed.file = None
                 shell = self._shell
-                shell.carry_out(
-                    shell.machine.master.transfer_done(
-                        feed.client.id, self._server.clock.monotonic_ns() // 1_000_000
-                    )
-                )
+                shell.carry_out(shell.machine.master.transfer_done(feed.client.id, shell.now_ms()))
                 return
-            self._server.engine.stats.repl_out_bytes += len(chunk)
-            transport.write(chunk)
+            self._write(feed, chunk)
 
     # ------------------------------------------------------ snapshot from a pipe
 
@@ -233,6 +251,7 @@ class Feeds:
         requirements = action.requirements
 
         def work(reporter: Reporter) -> None:
+            os.close(read_fd)  # or we would never hear that the parent is gone
             for chunk in server.saver.chunks(
                 info,
                 reporter.progress,
@@ -257,7 +276,7 @@ class Feeds:
         os.close(write_fd)
         os.set_blocking(read_fd, False)
         self._pipe = read_fd
-        self._child_ok = None
+        self._ending = None
         # Fresh randomness for each transfer: a mark that was used before may be in the dataset.
         self._mark = os.urandom(20).hex().encode()
         for link in action.links:
@@ -268,29 +287,22 @@ class Feeds:
 
     def diskless_started(self) -> None:
         """The replicas have been told that the snapshot begins: begin it."""
-        for feed in self._feeds.values():
-            if feed.diskless:
-                self.send(feed.client.id, b"$EOF:%b\r\n" % self._mark)
+        for feed in self._receivers():
+            self._write(feed, b"$EOF:%b\r\n" % self._mark)
         self._read_more()
 
     def _receivers(self) -> list[Feed]:
         return [feed for feed in self._feeds.values() if feed.diskless]
 
     def _read_more(self) -> None:
-        """Read the pipe while every replica takes bytes."""
+        """Read the pipe while every replica takes bytes.
+
+        With no replica left the pipe is not read either: the machine has the child killed.
+        """
         if self._pipe < 0:
             return
         receivers = self._receivers()
-        if not receivers:
-            self._stop_reading()
-            self._server.log.notice(
-                "Diskless rdb transfer, last replica dropped, killing fork child."
-            )
-            os.close(self._pipe)
-            self._pipe = -1
-            self._server.children.kill()
-            return
-        if any(_is_full(feed.client) for feed in receivers):
+        if not receivers or any(_is_full(feed.client) for feed in receivers):
             self._stop_reading()
         elif not self._reading:
             self._reading = True
@@ -301,30 +313,30 @@ class Feeds:
             self._reading = False
             self._server.loop.remove_reader(self._pipe)
 
-    def _readable(self, drain: bool = False) -> None:
-        """Pass on what the child has written; `drain` takes all of it whatever the sockets say."""
-        while self._pipe >= 0:
-            try:
-                chunk = os.read(self._pipe, CHUNK_BYTES)
-            except BlockingIOError:
-                return
-            if not chunk:
-                self._pipe_ended()
-                return
-            now_ms = self._server.clock.monotonic_ns() // 1_000_000
-            full = False
-            for feed in self._receivers():
-                self.send(feed.client.id, chunk)
-                if _is_full(feed.client):
-                    full = True
-                    self._shell.machine.master.on_stall(feed.client.id, stalled=True, now_ms=now_ms)
-            if full and not drain:
+    def _readable(self) -> None:
+        """Pass on what the child has written; other clients come first, so a chunk a turn."""
+        receivers = self._receivers()
+        if not self._pass_on(receivers):
+            self._pipe_ended()
+            return
+        now_ms = self._shell.now_ms()
+        for feed in receivers:
+            if _is_full(feed.client):
                 self._stop_reading()
-                return
-            if not drain:
-                return  # other clients first; the loop calls again at once
+                self._shell.machine.master.on_stall(feed.client.id, stalled=True, now_ms=now_ms)
+
+    def _pass_on(self, receivers: list[Feed]) -> bool:
+        """Read a chunk and write it to every replica; returns False at the end of the pipe."""
+        try:
+            chunk = os.read(self._pipe, CHUNK_BYTES)
+        except BlockingIOError:
+            return True
+        for feed in receivers:
+            self._write(feed, chunk)
+        return bool(chunk)
 
     def _pipe_ended(self) -> None:
+        """The child has closed its end: with success, as its exit will tell, or without."""
         self._stop_reading()
         os.close(self._pipe)
         self._pipe = -1
@@ -334,41 +346,42 @@ class Feeds:
         )
         self._finish()
 
-    def _exited(self, child: Child, ok: bool, reason: str) -> None:
+    def _exited(self, child: Child, ending: Ending) -> None:
         """The child has ended; what it left in the pipe is at most PIPE_BYTES."""
         server = self._server
         server.saver.last_duration_s = server.clock.now_ms() // 1000 - server.saver.last_try_s
-        if ok:
+        if ending.ok:
             server.log.notice("Background RDB transfer terminated with success")
-        elif reason and reason != "error":
-            server.log.warning(f"Background transfer {reason}")
+        elif ending.signal:
+            server.log.warning(f"Background transfer terminated by signal {ending.signal}")
         else:
             server.log.warning("Background transfer error")
-        self._child_ok = ok
+        self._ending = ending
         if self._pipe >= 0:
-            self._readable(drain=True)
+            receivers = self._receivers() if ending.ok else []
+            while self._pass_on(receivers):
+                pass  # the writer is gone, so the pipe ends
+            self._pipe_ended()
         else:
             self._finish()
 
     def _finish(self) -> None:
         """Both the child and its pipe have ended: complete the snapshot, or give it up."""
-        if self._child_ok is None or self._pipe >= 0:
+        if self._ending is None:
             return
-        ok, self._child_ok = self._child_ok, None
+        ok, self._ending = self._ending.ok, None
         for feed in self._receivers():
             feed.diskless = False
             if ok:
-                self.send(feed.client.id, self._mark)
+                self._write(feed, self._mark)
         shell = self._shell
-        shell.carry_out(
-            shell.machine.master.bgsave_done(
-                ok=ok, now_ms=self._server.clock.monotonic_ns() // 1_000_000
-            )
-        )
+        shell.carry_out(shell.machine.master.bgsave_done(ok=ok, now_ms=shell.now_ms()))
 
 
 def _transport(client: Client) -> Any:
-    return client.port.transport  # type: ignore[attr-defined]
+    """The transport of a replica that can still be written to, None where there is none."""
+    transport = client.port.transport  # type: ignore[attr-defined]
+    return None if transport is None or transport.is_closing() else transport
 
 
 def _is_full(client: Client) -> bool:

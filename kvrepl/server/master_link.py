@@ -4,9 +4,16 @@
 
 A snapshot is taken in one of three ways (repl-diskless-load):
 
-    FROM_FILE   into temp-<time>.<pid>.rdb, then renamed to dbfilename and loaded
+    FROM_FILE   into temp-<time>.<pid>.rdb; loaded when it is whole, then renamed to dbfilename
     IN_PLACE    straight into the keyspace, which was empty
     SWAP        into a keyspace beside the old one, which serves until the new one is whole
+
+What cannot be written or read ends the transfer at once: the connection is cut and the machine
+told that it was lost, so that it begins anew. Until the load begins the dataset stays as it is,
+and the last good RDB file until the load has succeeded.
+
+Where Redis differs: it renames the file before it loads it, so that a snapshot that turns out to
+be damaged has replaced the file of the last good one.
 
 Source: Redis 7.0 replication.c (connectWithMaster, readSyncBulkPayload).
 """
@@ -18,6 +25,7 @@ import os
 import time
 from typing import TYPE_CHECKING, Any, Final
 
+from kvrepl.engine import gates
 from kvrepl.errors import CommandError, ProtocolError, StorageError
 from kvrepl.keyspace.keyspace import Keyspace
 from kvrepl.persistence.disk import File, discard, write_all
@@ -26,7 +34,7 @@ from kvrepl.replication.actions import Load
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.resp import StreamParser
 from kvrepl.server import children
-from kvrepl.server.saver import LoadProgress
+from kvrepl.server.saver import LoadProgress, key_load_delay_s
 from rdb import RdbError
 
 if TYPE_CHECKING:
@@ -34,6 +42,8 @@ if TYPE_CHECKING:
     from kvrepl.server.app import Server
     from kvrepl.server.replication import ReplicationShell
 
+DISK_LOG_PERIOD_MS: Final = 10_000
+EXIT_FAILURE: Final = 1
 SYNC_EVERY_BYTES: Final = 8 << 20
 """A snapshot on its way to disk is made durable piece by piece (REPL_MAX_WRITTEN_BEFORE_FSYNC)."""
 
@@ -44,6 +54,7 @@ class MasterProtocol(asyncio.Protocol):
     def __init__(self, link: MasterLink) -> None:
         self._link: MasterLink | None = link
         self.transport: Any = None
+        self.lost_reason: str | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The connection stands."""
@@ -52,12 +63,13 @@ class MasterProtocol(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came."""
         if self._link is not None:
-            self._link.received(data)
+            self._link.received(self, data)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone."""
+        self.lost_reason = str(exc) if exc else "Connection closed by the master"
         if self._link is not None:
-            self._link.lost(str(exc) if exc else "Connection closed by the master")
+            self._link.lost(self, self.lost_reason)
 
     def detach(self) -> None:
         """Report nothing any more, and close."""
@@ -82,11 +94,12 @@ class MasterLink:
         self._loader: SnapshotLoader | None = None
         self._beside: Keyspace | None = None
         self._progress: LoadProgress | None = None
-        self._load_failed = ""
+        self._failure = ""
         self.client: Client | None = None
         self._parser: StreamParser | None = None
         self._applied = StreamApplyState()
         self._offset = 0
+        self._disk_logged_ms = -DISK_LOG_PERIOD_MS
 
     def fds(self) -> list[int]:
         """Descriptors that a child must not hold."""
@@ -99,6 +112,7 @@ class MasterLink:
     def connect(self, host: str, port: int) -> None:
         """Open a connection to the master; its outcome is reported to the machine."""
         self._connecting = asyncio.ensure_future(self._connect(host, port))
+        self._server.keep(self._connecting)
 
     async def _connect(self, host: str, port: int) -> None:
         protocol = MasterProtocol(self)
@@ -108,20 +122,32 @@ class MasterLink:
             await self._server.loop.create_connection(
                 lambda: protocol, host, port, local_addr=(source, 0) if source else None
             )
-        except OSError as error:
+            if protocol.lost_reason is not None:
+                raise ConnectionError(protocol.lost_reason)
+        except (OSError, UnicodeError) as error:  # a host name may be any bytes
             self._connecting = None
-            text = error.strerror or str(error)
-            self._shell.carry_out(replica.connect_failed(text, self._now_ms()))
+            text = getattr(error, "strerror", None) or str(error)
+            self._shell.carry_out(replica.connect_failed(text, self._shell.now_ms()))
             return
+        except BaseException:
+            protocol.detach()  # close() has cancelled us
+            raise
         self._connecting = None
         self._protocol = protocol
-        self._shell.carry_out(replica.connected_to_master(self._now_ms()))
+        self._shell.carry_out(replica.connected_to_master(self._shell.now_ms()))
 
     def send(self, data: bytes) -> None:
         """Write to the master; nothing if the connection is gone."""
-        if self._protocol is not None and self._protocol.transport is not None:
+        transport = self._transport
+        if transport is not None:
             self._server.engine.stats.repl_out_bytes += len(data)
-            self._protocol.transport.write(data)
+            transport.write(data)
+
+    @property
+    def _transport(self) -> Any:
+        """The transport of a connection that stands, None where there is none."""
+        transport = self._protocol.transport if self._protocol is not None else None
+        return None if transport is None or transport.is_closing() else transport
 
     def close(self) -> None:
         """Close the connection, or stop opening one."""
@@ -132,16 +158,20 @@ class MasterLink:
         if protocol is not None:
             protocol.detach()
 
-    def received(self, data: bytes) -> None:
+    def received(self, protocol: MasterProtocol, data: bytes) -> None:
         """Bytes came from the master."""
+        if protocol is not self._protocol:
+            return
         self._server.engine.stats.repl_in_bytes += len(data)
         self._server.refresh_time()
-        self._shell.carry_out(self._shell.machine.replica.receive(data, self._now_ms()))
+        self._shell.carry_out(self._shell.machine.replica.receive(data, self._shell.now_ms()))
 
-    def lost(self, reason: str) -> None:
+    def lost(self, protocol: MasterProtocol, reason: str) -> None:
         """The connection ended, not by us."""
+        if protocol is not self._protocol:
+            return
         self._protocol = None
-        self._shell.carry_out(self._shell.machine.replica.link_lost(reason, self._now_ms()))
+        self._shell.carry_out(self._shell.machine.replica.link_lost(reason, self._shell.now_ms()))
 
     # ----------------------------------------------------------------- snapshot
 
@@ -149,15 +179,14 @@ class MasterLink:
         """A snapshot begins to arrive."""
         server = self._server
         self._load = load
-        self._load_failed = ""
+        self._failure = ""
         self._received = self._unsynced = 0
         if load is Load.FROM_FILE:
             self._temp = f"temp-{int(time.time())}.{os.getpid()}.rdb"
             try:
                 self._file = server.disk.create(self._temp)
             except StorageError as error:
-                self._load_failed = str(error)
-                server.log.warning(
+                self._fail(
                     f"Opening the temp file needed for MASTER <-> REPLICA synchronization: {error}"
                 )
             return
@@ -166,42 +195,66 @@ class MasterLink:
             self._beside = Keyspace(server.config.databases, server.engine.keyspace.limits)
         else:
             self._flush()
-        keyspace = self._beside if self._beside is not None else server.engine.keyspace
         self._loader = SnapshotLoader(
-            keyspace, verify_checksum=server.config.rdbchecksum, log=server.log.notice
+            self._beside if self._beside is not None else server.engine.keyspace,
+            verify_checksum=server.config.rdbchecksum,
+            log=server.log.notice,
         )
         self._progress = server.loading(max(size, 0), is_async=is_async)
         self._progress.__enter__()
 
     def chunk(self, data: bytes) -> None:
         """The next bytes of the snapshot."""
-        self._received += len(data)
-        if self._load_failed:
+        if self._failure:
             return
         try:
             if self._loader is not None:
-                self._loader.feed(data)
-                assert self._progress is not None
-                self._progress.loaded_bytes = self._received
+                self._feed(self._loader, data)
             elif self._file is not None:
-                write_all(self._file, data)
-                self._unsynced += len(data)
-                if self._unsynced >= SYNC_EVERY_BYTES:
-                    self._file.fdatasync()
-                    self._unsynced = 0
-        except (RdbError, StorageError) as error:
-            self._load_failed = str(error)
-            self._server.log.warning(
-                f"Internal error in RDB reading offset {self._received}: {error}"
-                if isinstance(error, RdbError)
-                else f"Write error or short write writing to the DB dump file needed for MASTER"
-                f" <-> REPLICA synchronization: {error}"
+                self._store(self._file, data)
+        except RdbError as error:
+            self._fail(f"Internal error in RDB reading offset {self._received}: {error}")
+        except StorageError as error:
+            self._fail(
+                f"Write error or short write writing to the DB dump file needed for MASTER <->"
+                f" REPLICA synchronization: {error}"
             )
+
+    def _feed(self, loader: SnapshotLoader, data: bytes) -> None:
+        before = loader.loaded.keys
+        loader.feed(data)
+        self._received += len(data)
+        assert self._progress is not None
+        self._progress.loaded_bytes = self._received
+        delay_s = key_load_delay_s(self._server.config)
+        if delay_s and (transport := self._transport) is not None:
+            transport.pause_reading()
+            self._server.loop.call_later(
+                (loader.loaded.keys - before) * delay_s, _resume_reading, transport
+            )
+
+    def _store(self, file: File, data: bytes) -> None:
+        write_all(file, data)
+        self._received += len(data)
+        self._unsynced += len(data)
+        if self._unsynced >= SYNC_EVERY_BYTES:
+            file.fdatasync()
+            self._unsynced = 0
+
+    def _fail(self, text: str) -> None:
+        """The snapshot cannot be taken in: cut the link; the machine aborts and begins anew.
+
+        Where every byte has come already the machine is told by load_finished instead.
+        """
+        self._failure = text
+        self._server.log.warning(text)
+        self.close()
+        self._shell.carry_out(self._shell.machine.replica.link_lost(text, self._shell.now_ms()))
 
     def load_snapshot(self) -> None:
         """The snapshot has arrived whole: load it."""
-        if self._protocol is not None and self._protocol.transport is not None:
-            self._protocol.transport.pause_reading()
+        if self._transport is not None:
+            self._transport.pause_reading()
         if self._load is Load.FROM_FILE:
             self._server.keep(asyncio.ensure_future(self._load_file()))
         else:
@@ -210,46 +263,51 @@ class MasterLink:
     async def _load_file(self) -> None:
         server = self._server
         loaded: Loaded | None = None
-        try:
-            if self._load_failed or self._file is None:
-                raise StorageError(self._load_failed, OSError(0, "the snapshot is incomplete"))
-            self._stop_persistence()
-            self._file.fsync()
-            self._file.close()
-            self._file = None
-            server.disk.rename(self._temp, server.config.dbfilename)
-            server.disk.fsync_dir("")
-            self._flush()
-            loaded = await server.saver.load(
-                server.config.dbfilename, self._received, server.engine.keyspace,
-                drop_expired=False,
-            )  # fmt: skip
-            config = server.config
-            if config.rdb_del_sync_files and not config.save and not config.appendonly:
-                discard(server.disk, config.dbfilename)
-        except (StorageError, RdbError) as error:
-            server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
-            self._drop_file()
-            self._flush()
+        file, self._file = self._file, None
+        if file is not None and not self._failure:
+            try:
+                file.fsync()
+                self._stop_persistence()
+                self._flush()
+                loaded = await self._load_temp()
+            except (StorageError, RdbError) as error:
+                server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
+                self._flush()
+            finally:
+                file.close()
+        self._drop_file()
         if server.exit_status is None:
             self._loaded(loaded)
 
+    async def _load_temp(self) -> Loaded:
+        """Load the temporary file, and let it be our RDB file from now on.
+
+        Raises:
+            RdbError: it is damaged.
+            StorageError: the disk refuses.
+        """
+        server, config = self._server, self._server.config
+        loaded = await server.saver.load(
+            self._temp, self._received, server.engine.keyspace, drop_expired=False
+        )
+        kept = config.save or config.appendonly or not config.rdb_del_sync_files
+        if kept and server.exit_status is None:
+            server.disk.rename(self._temp, config.dbfilename)
+            server.disk.fsync_dir("")
+        return loaded
+
     def _finish_in_memory(self) -> None:
-        server = self._server
         loaded: Loaded | None = None
-        assert self._loader is not None
-        try:
-            if self._load_failed:
-                raise RdbError(self._load_failed)
-            loaded = self._loader.close()
-        except RdbError as error:
-            server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
-        self._end_loading()
-        if loaded is not None and self._beside is not None:
-            self._swap_in(self._beside)
-        elif loaded is None and self._beside is None:
-            self._flush()
-        self._beside = None
+        if not self._failure:
+            assert self._loader is not None
+            try:
+                loaded = self._loader.close()
+            except RdbError as error:
+                self._server.log.warning(f"Failed to load the snapshot of the MASTER: {error}")
+        beside = self._beside
+        self._end_loading(keep=loaded is not None)
+        if loaded is not None and beside is not None:
+            self._swap_in(beside)
         self._loaded(loaded)
 
     def _loaded(self, loaded: Loaded | None) -> None:
@@ -258,14 +316,14 @@ class MasterLink:
         if loaded is not None:
             server.saver.last_loaded = loaded
             server.adopt_functions(loaded.functions)
-        stream_db = int(loaded.aux.get(b"repl-stream-db", b"0")) if loaded is not None else 0
+        stream_db = loaded.stream_db if loaded is not None else None
         self._shell.carry_out(
             self._shell.machine.replica.load_finished(
-                ok=loaded is not None, stream_db=max(stream_db, 0), now_ms=self._now_ms()
+                ok=loaded is not None, stream_db=stream_db or 0, now_ms=self._shell.now_ms()
             )
         )
-        if self._protocol is not None and self._protocol.transport is not None:
-            self._protocol.transport.resume_reading()
+        if self._transport is not None:
+            self._transport.resume_reading()
         if loaded is not None and server.config.appendonly:
             server.aof.turn_on()
 
@@ -276,29 +334,37 @@ class MasterLink:
                 keyspace.sink.touched(db, key)
             db.swap(fresh)
             keyspace.garbage.extend(fresh.clear())
+            for key in db.blocked_keys:
+                if db.peek(key) is not None:
+                    keyspace.sink.ready(db, key)
+        self._server.engine.settle()
 
     def abort_transfer(self) -> None:
         """The snapshot will not be completed."""
-        self._server.log.warning(
-            f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
-        )
-        self._drop_file()
-        if self._loader is not None:
-            self._end_loading()
-            if self._beside is None:
-                self._flush()
-            self._beside = None
-
-    def _end_loading(self) -> None:
-        self._loader = None
-        if self._progress is not None:
-            self._progress.__exit__()
-            self._progress = None
-
-    def _drop_file(self) -> None:
+        if not self._failure:
+            self._server.log.warning(
+                f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
+            )
         if self._file is not None:
             self._file.close()
             self._file = None
+        self._drop_file()
+        if self._loader is not None:
+            self._end_loading(keep=False)
+
+    def _end_loading(self, *, keep: bool) -> None:
+        """A load into memory has ended; what it put into the dataset itself is kept or not."""
+        in_place = self._beside is None
+        self._loader = None
+        self._beside = None
+        if self._progress is not None:
+            self._progress.__exit__()
+            self._progress = None
+        if in_place and not keep:
+            self._flush()
+
+    def _drop_file(self) -> None:
+        """Remove the temporary file, unless it has been given its final name."""
         if self._temp:
             discard(self._server.disk, self._temp)
             self._temp = ""
@@ -326,7 +392,9 @@ class MasterLink:
         """The stream begins, in database `db`."""
         engine = self._server.engine
         self.client = engine.internal_client()
-        self.client.db = engine.keyspace.databases[db]
+        databases = engine.keyspace.databases
+        # A master may have more databases than we; it selects one before its next command.
+        self.client.db = databases[db if db < len(databases) else 0]
         self._parser = StreamParser(0, strict=True)
         self._applied = StreamApplyState()
         self._offset = 0
@@ -339,6 +407,8 @@ class MasterLink:
         engine = self._server.engine
         replica = self._shell.machine.replica
         commands = parser.feed(data)
+        if engine.gates & gates.DISK:
+            self._disk_refuses(commands)
         total = len(commands)
         done = 0
         while done < total:
@@ -373,7 +443,26 @@ class MasterLink:
             self._offset = parser.offset
         if parser.error is not None:
             error: ProtocolError = parser.error
-            self._shell.carry_out(replica.protocol_error(error.text, self._now_ms()))
+            self._shell.carry_out(replica.protocol_error(error.text, self._shell.now_ms()))
+
+    def _disk_refuses(self, commands: list[tuple[list[bytes], int]]) -> None:
+        """Writes are to be applied that our disk does not take: end, unless told to go on.
+
+        Source: server.c (processCommand, replica-ignore-disk-write-errors).
+        """
+        server = self._server
+        found = (server.engine.resolve(argv) for argv, _ in commands)
+        if not any(command is not None and command.is_write for command in found):
+            return
+        if not server.config.replica_ignore_disk_write_errors:
+            server.log.warning("Replica was unable to write command to disk. Exiting...")
+            os._exit(EXIT_FAILURE)
+        now_ms = self._shell.now_ms()
+        if now_ms >= self._disk_logged_ms + DISK_LOG_PERIOD_MS:
+            self._disk_logged_ms = now_ms
+            server.log.warning(
+                "Replica is applying a command even though it is unable to write to disk."
+            )
 
     def _failed(self, argv: list[bytes], error: CommandError) -> None:
         server = self._server
@@ -390,5 +479,7 @@ class MasterLink:
         self.client = None
         self._parser = None
 
-    def _now_ms(self) -> int:
-        return self._server.clock.monotonic_ns() // 1_000_000
+
+def _resume_reading(transport: Any) -> None:
+    if not transport.is_closing():
+        transport.resume_reading()

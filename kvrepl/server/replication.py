@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import REPLICAS
 from kvrepl.errors import CommandError
+from kvrepl.numbers import parse_int
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo
 from kvrepl.replication import actions as do
 from kvrepl.replication.actions import Action, Role, SaveInfo, Target
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 FAILOVER_PAUSE: Final = "failover"
+REPLID_LENGTH: Final = 40
 
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
@@ -69,7 +71,7 @@ class ReplicationShell:
         keyspace = server.engine.keyspace
         self._copy_settings()
         self.machine = Replication(
-            self._settings, new_replid, lambda: not len(keyspace), self._now_ms()
+            self._settings, new_replid, lambda: not len(keyspace), self.now_ms()
         )
         self.feeds = Feeds(server, self)
         self.link = MasterLink(server, self)
@@ -82,7 +84,7 @@ class ReplicationShell:
         """Take the settings from the configuration."""
         self._copy_settings()
         self.machine.stream.resize_backlog(self._settings.repl_backlog_size)
-        self.machine.master.count_good_replicas(self._now_ms())
+        self.machine.master.count_good_replicas(self.now_ms())
         self.update_gates()
 
     def _copy_settings(self) -> None:
@@ -108,7 +110,7 @@ class ReplicationShell:
             if saved is not None:
                 self.machine.restore_as_replica(saved)
             return
-        self.machine.restore_as_master(saved, self._now_ms())
+        self.machine.restore_as_master(saved, self.now_ms())
         self.update_gates()
         engine = self._server.engine
         for db, key in loaded.expired_keys:
@@ -120,7 +122,7 @@ class ReplicationShell:
         master = self._server.config.replicaof
         if master is not None:
             host, port = master
-            self.carry_out(self.machine.continue_as_replica(host, port, self._now_ms()))
+            self.carry_out(self.machine.continue_as_replica(host, port, self.now_ms()))
         self.update_gates()
 
     def save_info(self) -> SaveInfo | None:
@@ -141,7 +143,7 @@ class ReplicationShell:
 
     def tick(self) -> None:
         """Do what is due by the clock."""
-        now_ms = self._now_ms()
+        now_ms = self.now_ms()
         if now_ms >= self.machine.next_deadline_ms():
             self.carry_out(self.machine.tick(now_ms))
         self.feeds.check_limits()
@@ -151,7 +153,7 @@ class ReplicationShell:
     def replconf(self, client: Client, argv: list[bytes]) -> Reply:
         """REPLCONF of a replica, or GETACK of our master."""
         link = OUR_MASTER if client.is_master else client.id
-        reply, actions = self.machine.on_replconf(link, argv, self._now_ms(), ip=_host_of(client))
+        reply, actions = self.machine.on_replconf(link, argv, self.now_ms(), ip=_host_of(client))
         self.carry_out(actions)
         if len(self._waiting) or self._server.shutdown.deadline_ms is not None:
             self._server.turn.wake()
@@ -161,13 +163,16 @@ class ReplicationShell:
         """PSYNC or SYNC: from now on the connection is a replica's."""
         if client.is_replica:
             return NO_REPLY
-        now_ms = self._now_ms()
-        actions = self.machine.on_psync(
-            client.id, argv, now_ms, ip=_host_of(client), pending_output=bool(client.out)
+        machine = self.machine
+        actions = machine.on_psync(
+            client.id, argv, self.now_ms(), ip=_host_of(client), pending_output=bool(client.out)
         )
-        client.is_replica = True
-        client.raise_gate(gates.REPLICA)
         self.feeds.add(client)
+        known = machine.master.find(client.id)
+        if known is not None and known.is_replica:
+            client.is_replica = True
+            client.raise_gate(gates.REPLICA)
+            self.feeds.set_no_delay(client, not self._server.config.repl_disable_tcp_nodelay)
         self.carry_out(actions)
         return NO_REPLY
 
@@ -175,12 +180,12 @@ class ReplicationShell:
         """REPLICAOF host port, REPLICAOF NO ONE."""
         by = _described(client)
         if host is None:
-            reply, actions = self.machine.replicaof_no_one(self._now_ms(), by=by)
+            reply, actions = self.machine.replicaof_no_one(self.now_ms(), by=by)
         else:
             reply, actions = self.machine.replicaof(
                 host.decode("utf-8", "surrogateescape"),
                 port,
-                self._now_ms(),
+                self.now_ms(),
                 by=by,
                 from_replica=client.is_replica,
             )
@@ -189,7 +194,7 @@ class ReplicationShell:
 
     def failover(self, argv: list[bytes]) -> Reply:
         """FAILOVER."""
-        reply, actions = self.machine.on_failover(argv, self._now_ms())
+        reply, actions = self.machine.on_failover(argv, self.now_ms())
         self.carry_out(actions)
         return reply
 
@@ -219,7 +224,7 @@ class ReplicationShell:
 
     def _answer_waiting(self) -> None:
         engine = self._server.engine
-        for answer in self._waiting.answers(self.machine.master.replicas, self._now_ms()):
+        for answer in self._waiting.answers(self.machine.master.replicas, self.now_ms()):
             client = engine.clients.get(answer.client)
             if client is not None and client.wait is not None:
                 engine.blocking.release(client, answer.acknowledged)
@@ -228,11 +233,11 @@ class ReplicationShell:
         """A connection is gone: whatever it was to us."""
         self._waiting.remove(client.id)
         self.feeds.remove(client)
-        self.carry_out(self.machine.master.on_closed(client.id, self._now_ms()))
+        self.carry_out(self.machine.master.on_closed(client.id, self.now_ms()))
 
     def keepalive(self, client: Client) -> None:
         """A replica sent an empty line: it is loading, and lives."""
-        self.machine.master.on_keepalive(client.id, self._now_ms())
+        self.machine.master.on_keepalive(client.id, self.now_ms())
 
     def backlog_bytes(self) -> int:
         """Bytes of the stream kept for replicas, one shared copy."""
@@ -245,7 +250,7 @@ class ReplicationShell:
 
     def info(self) -> list[tuple[str, str | int]]:
         """The fields of INFO replication."""
-        return info_fields(self.machine, self._now_ms())
+        return info_fields(self.machine, self.now_ms())
 
     # ------------------------------------------------------------------ shutdown
 
@@ -280,7 +285,7 @@ class ReplicationShell:
                 behind += 1
                 log.notice(
                     f"Lagging replica {replica.name} reported offset {lag} behind master,"
-                    f" lag={replica.lag_seconds(self._now_ms())}, state={replica.state.shown}."
+                    f" lag={replica.lag_seconds(self.now_ms())}, state={replica.state.shown}."
                 )
         log.notice(
             f"{len(replicas) - behind} of {len(replicas)} replicas are in sync when shutting down."
@@ -294,7 +299,7 @@ class ReplicationShell:
 
     def rdb_child_ended(self, ok: bool) -> None:
         """A child that wrote an RDB file has ended."""
-        self.carry_out(self.machine.master.bgsave_done(ok=ok, now_ms=self._now_ms()))
+        self.carry_out(self.machine.master.bgsave_done(ok=ok, now_ms=self.now_ms()))
 
     def other_child_started(self) -> None:
         """An AOF rewrite was started."""
@@ -302,7 +307,7 @@ class ReplicationShell:
 
     def other_child_ended(self) -> None:
         """An AOF rewrite has ended."""
-        self.carry_out(self.machine.master.child_exited(self._now_ms()))
+        self.carry_out(self.machine.master.child_exited(self.now_ms()))
 
     def _start_bgsave(self, action: do.StartBgsave) -> None:
         server = self._server
@@ -321,18 +326,25 @@ class ReplicationShell:
         else:
             started = self.feeds.start_diskless(info, action)
         if started:
-            self.carry_out(master.bgsave_started(self._now_ms()))
+            self.carry_out(master.bgsave_started(self.now_ms()))
             if action.target is Target.SOCKETS:
                 self.feeds.diskless_started()
         else:
-            self.carry_out(master.bgsave_not_started(self._now_ms()))
+            self.carry_out(master.bgsave_not_started(self.now_ms()))
 
     # ------------------------------------------------------------------ actions
 
     def carry_out(self, actions: Iterable[Action]) -> None:
-        """Do what the machines ask for, in order."""
-        for action in actions:
-            self._do(action)
+        """Do what the machines ask for, in order.
+
+        A mistake of ours in between ends the server: the machines have gone on to a state that
+        the rest of it would not be in, and what is written then to files and replicas is wrong.
+        """
+        try:
+            for action in actions:
+                self._do(action)
+        except Exception as error:
+            self._server.faults.panic(error)
         self.update_gates()
         self._server.turn.wake()
 
@@ -426,19 +438,18 @@ class ReplicationShell:
         """Where propagated commands go for our replicas, None for nowhere."""
         return self._streaming_to
 
-    def _now_ms(self) -> int:
+    def now_ms(self) -> int:
+        """The clock of the machines: milliseconds that never go back."""
         return self._server.clock.monotonic_ns() // 1_000_000
 
 
 def _saved_info(loaded: Loaded) -> SaveInfo | None:
-    aux = loaded.aux
-    try:
-        db = int(aux[b"repl-stream-db"])
-        replid = aux[b"repl-id"]
-        offset = int(aux[b"repl-offset"])
-    except (KeyError, ValueError):
+    db = loaded.stream_db
+    replid = loaded.aux.get(b"repl-id", b"")
+    offset = parse_int(loaded.aux.get(b"repl-offset", b""))
+    if db is None or offset is None or offset < 0 or len(replid) != REPLID_LENGTH:
         return None
-    return SaveInfo(db, replid, offset) if db >= 0 and len(replid) == 40 else None
+    return SaveInfo(db, replid, offset)
 
 
 def _host_of(client: Client) -> bytes:

@@ -30,9 +30,10 @@ from kvrepl.server import children
 from rdb import RdbError
 
 if TYPE_CHECKING:
+    from kvrepl.config import Config
     from kvrepl.keyspace.keyspace import Keyspace
     from kvrepl.server.app import Server
-    from kvrepl.server.children import Child, Reporter
+    from kvrepl.server.children import Child, Ending, Reporter
 
 MISCONF: Final = (
     b"MISCONF Redis is configured to save RDB snapshots, but it's currently unable to persist to"
@@ -42,6 +43,15 @@ MISCONF: Final = (
     b" RDB error."
 )
 LOAD_CHUNK_BYTES: Final = 1 << 20
+SLOW_CHUNK_BYTES: Final = 1024
+"""What a load that is to be slow (key-load-delay) reads at a time."""
+DELAY_SLICE_S: Final = 0.001
+"""A snapshot that is to be slow (rdb-key-save-delay) rests for no less at a time."""
+
+
+def temp_rdb(pid: int) -> str:
+    """Name of the file while process `pid` writes it."""
+    return f"temp-{pid}.rdb"
 
 
 class LoadError(Exception):
@@ -58,7 +68,9 @@ class Saver:
         last_duration_s: how long it took, -1 before the first.
         saves: good saves to disk.
         scheduled: a BGSAVE is to start as soon as no child runs.
+        file: the name that the last BGSAVE wrote to, or writes to (`dbfilename` at its start).
         loading: progress of a load, None when there is none.
+        last_loaded: what the last load found.
     """
 
     def __init__(self, server: Server) -> None:
@@ -69,6 +81,7 @@ class Saver:
         self.last_duration_s = -1
         self.saves = 0
         self.scheduled = False
+        self.file = server.config.dbfilename
         self.loading: LoadProgress | None = None
         self.last_loaded = Loaded()
         self._dirty_before = 0
@@ -95,9 +108,9 @@ class Saver:
         if self.is_saving:
             raise CommandError(b"ERR Background save already in progress")
         try:
-            self._write_file(self.info())
-        except (StorageError, OSError) as error:
-            self._server.log.warning(f"Write error while saving DB to the disk: {error}")
+            self._write_file(self._server.config.dbfilename, self.info())
+        except StorageError as error:
+            self._server.log.warning(f"Write error saving DB on disk: {error}")
             raise CommandError(b"ERR") from error
         self._succeeded()
         return OK
@@ -110,14 +123,21 @@ class Saver:
         self._server.update_disk_gate()
 
     def _write_file(
-        self, info: SnapshotInfo, progress: Callable[[int], object] = lambda keys: None
+        self,
+        name: str,
+        info: SnapshotInfo,
+        progress: Callable[[int], object] = lambda keys: None,
     ) -> None:
-        """Write temp-<pid>.rdb, make it durable, and give it its name."""
+        """Write temp-<pid>.rdb, make it durable, and give it its name.
+
+        Raises:
+            StorageError: the file of that name is as it was, or complete but perhaps not durable.
+        """
         server = self._server
         write_durably(
             server.disk,
-            f"temp-{os.getpid()}.rdb",
-            server.config.dbfilename,
+            temp_rdb(os.getpid()),
+            name,
             self.chunks(info, progress),
             autosync=server.config.rdb_save_incremental_fsync,
         )
@@ -140,15 +160,6 @@ class Saver:
             data, functions: whether keys and function libraries are in it.
         """
         config = self._server.config
-        delay_us = config.rdb_key_save_delay
-
-        def report(keys: int) -> None:
-            if delay_us > 0:
-                time.sleep(delay_us * keys / 1e6)
-            elif delay_us < 0:
-                time.sleep(keys // -delay_us / 1e6)
-            progress(keys)
-
         return snapshot_chunks(
             self._server.engine.keyspace,
             info,
@@ -156,14 +167,13 @@ class Saver:
             compress=config.rdbcompression,
             checksum=config.rdbchecksum,
             data=data,
-            progress=report,
+            progress=slowed(progress, config.rdb_key_save_delay),
         )
 
     @property
     def is_saving(self) -> bool:
         """Whether a child writes an RDB, to disk or to replicas."""
-        active = self._server.children.active
-        return active is not None and active.kind == children.RDB
+        return self._server.children.is_running(children.RDB)
 
     def bgsave_command(self, *, schedule: bool) -> Reply:
         """BGSAVE and BGSAVE SCHEDULE."""
@@ -196,15 +206,11 @@ class Saver:
         keyspace = server.engine.keyspace
         self.last_try_s = server.clock.now_ms() // 1000
         chosen = info if info is not None else self.info()
+        name = server.config.dbfilename
 
         def work(reporter: Reporter) -> None:
-            self._write_file(chosen, reporter.progress)
-            cow = reporter.done()
-            if cow:
-                server.log.notice(
-                    f"Fork CoW for RDB: current {cow >> 20} MB, peak"
-                    f" {cow >> 20} MB, average {cow >> 20} MB"
-                )
+            self._write_file(name, chosen, reporter.progress)
+            reporter.done()
 
         try:
             child = server.children.fork(children.RDB, work, self._exited, keys_total=len(keyspace))
@@ -213,6 +219,7 @@ class Saver:
             server.log.warning(f"Can't save in background: fork: {error.strerror}")
             server.update_disk_gate()
             return False
+        self.file = name
         self._dirty_before = keyspace.dirty
         self.scheduled = False
         if not for_replicas:
@@ -220,28 +227,26 @@ class Saver:
         server.log.notice(f"Background saving started by pid {child.pid}")
         return True
 
-    def _exited(self, child: Child, ok: bool, reason: str) -> None:
+    def _exited(self, child: Child, ending: Ending) -> None:
         server = self._server
         now_s = server.clock.now_ms() // 1000
         self.last_duration_s = now_s - self.last_try_s
-        if ok:
+        if ending.ok:
             server.log.notice("Background saving terminated with success")
             server.engine.keyspace.dirty -= self._dirty_before
             self.last_save_s = now_s
             self.last_ok = True
             self.saves += 1
         else:
-            discard(server.disk, f"temp-{child.pid}.rdb")
-            if not reason:
-                server.log.warning("Background saving terminated by signal 10")
-            elif reason == "error":
-                server.log.warning("Background saving error")
-                self.last_ok = False
+            discard(server.disk, temp_rdb(child.pid))  # it may have had no time to
+            if ending.signal:
+                server.log.warning(f"Background saving terminated by signal {ending.signal}")
             else:
-                server.log.warning(f"Background saving {reason}")
+                server.log.warning("Background saving error")
+            if not ending.deliberate:
                 self.last_ok = False
         server.update_disk_gate()
-        server.replication.rdb_child_ended(ok)
+        server.replication.rdb_child_ended(ending.ok)
 
     # ------------------------------------------------------------------- cron
 
@@ -286,6 +291,7 @@ class Saver:
             raise LoadError(
                 f"Fatal error loading the DB, check server logs. {name}: {error}. Exiting."
             ) from error
+        server.adopt_functions(loaded.functions)
         server.log.notice(f"DB loaded from disk: {time.monotonic() - before:.3f} seconds")
         server.replication.restored(loaded)
 
@@ -304,21 +310,18 @@ class Saver:
             log=server.log.notice,
         )
         every = server.config.loading_process_events_interval_bytes or 2 << 20
-        delay_us = server.config.key_load_delay
+        delay_s = key_load_delay_s(server.config)
+        chunk_bytes = SLOW_CHUNK_BYTES if delay_s else min(LOAD_CHUNK_BYTES, every)
         since = keys = 0
         with server.loading(size) as progress:
-            for chunk in server.disk.read(name, min(LOAD_CHUNK_BYTES, every)):
+            for chunk in server.disk.read(name, chunk_bytes):
                 loader.feed(chunk)
                 progress.loaded_bytes += len(chunk)
                 since += len(chunk)
-                if delay_us:
-                    # For tests that need a slow load: microseconds a key, or -N: one for N keys.
-                    span_us = delay_us if delay_us > 0 else -1 / delay_us
-                    await asyncio.sleep((loader.loaded.keys - keys) * span_us / 1e6)
-                    keys = loader.loaded.keys
-                if since >= every or delay_us:
+                if since >= every or delay_s:
                     since = 0
-                    await asyncio.sleep(0)
+                    await asyncio.sleep((loader.loaded.keys - keys) * delay_s)
+                    keys = loader.loaded.keys
                     if server.exit_status is not None:
                         break
             else:
@@ -339,7 +342,6 @@ class LoadProgress:
 
     def __init__(self, server: Server, total_bytes: int, is_async: bool = False) -> None:
         self._server = server
-        self._mode = 0
         self.started_ms = server.clock.now_ms()
         self.total_bytes = total_bytes
         self.loaded_bytes = 0
@@ -352,7 +354,6 @@ class LoadProgress:
             engine.raise_gate(gates.ASYNC_LOADING)
         else:
             engine.raise_gate(gates.LOADING)
-            self._mode = engine.keyspace.expiry_mode
             engine.keyspace.expiry_mode = IGNORE
         return self
 
@@ -361,3 +362,37 @@ class LoadProgress:
         self._server.saver.loading = None
         engine.lower_gate(gates.ASYNC_LOADING | gates.LOADING)
         engine.keyspace.expiry_mode = engine.expiry_mode()
+
+
+def slowed(progress: Callable[[int], object], delay_us: int) -> Callable[[int], object]:
+    """Give a progress function that takes its time (rdb-key-save-delay, for tests).
+
+    Args:
+        progress: what is called, key by key.
+        delay_us: the setting; 0 gives `progress` itself.
+    """
+    if not delay_us:
+        return progress
+    delay_s = _seconds_a_key(delay_us)
+    owed_s = 0.0
+
+    def slowly(keys: int) -> None:
+        nonlocal owed_s
+        for _ in range(keys):
+            owed_s += delay_s
+            if owed_s >= DELAY_SLICE_S:
+                time.sleep(owed_s)
+                owed_s = 0.0
+            progress(1)
+
+    return slowly
+
+
+def key_load_delay_s(config: Config) -> float:
+    """Seconds to rest for each key that is loaded (key-load-delay, for tests)."""
+    return _seconds_a_key(config.key_load_delay) if config.key_load_delay else 0.0
+
+
+def _seconds_a_key(delay_us: int) -> float:
+    """Read a delay: microseconds a key, or -N: one microsecond for N keys."""
+    return (delay_us if delay_us > 0 else -1 / delay_us) / 1e6

@@ -8,8 +8,10 @@ event loop:
     3  hand new bytes of the replication stream to the replicas
     4  write the replies
 
-Nothing is answered before step 2 is done, so one fsync serves every client of the turn. A client
-whose batch was cut short, because it used up its share of time, goes on in the next turn.
+Nothing is answered, and no replica told, before step 2 is done, so one fsync serves every client
+of the turn. Replies gather in Client.out wherever they come from (a batch, a client that was
+blocked, a message of pub/sub) and leave here only; the stream leaves here only. A client whose
+batch was cut short, because it used up its share of time, goes on in the next turn.
 
 Source: Redis 7.0 server.c (beforeSleep).
 """
@@ -57,7 +59,7 @@ class Turn:
         self.wake()
 
     def end(self) -> None:
-        """End the turn now (before a fork, at shutdown)."""
+        """End the turn now (at shutdown, nothing comes after it)."""
         if self._running:
             return  # a step that writes to a client wakes us anyway
         self._running = True
