@@ -18,6 +18,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "load": ("Start and load", snapshots.load),
     "sync": ("Full synchronisation", sync.sync),
     "requests": ("Requests", requests.requests),
+    "attached": ("SET with a replica attached", requests.attached),
     "aof": ("Append-only file policies (SET)", requests.aof),
     "memory": ("Memory", memory.memory),
 }
@@ -42,6 +43,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "--repetitions", type=click.IntRange(1), help="Repetitions of each, instead of the default."
 )
 @click.option("--only", type=click.Choice(["redis", "kvrepl"]), help="One kind of server alone.")
+@click.option("--readme", is_flag=True, help="Measure nothing; print README's table from --out.")
 def main(
     names: tuple[str, ...],
     quick: bool,
@@ -49,8 +51,12 @@ def main(
     scratch: Path | None,
     repetitions: int | None,
     only: Kind | None,
+    readme: bool,
 ) -> None:
     """Measure kvrepl-server beside redis-server; all benchmarks without NAMES."""
+    if readme:
+        click.echo(report.summary(out), nl=False)
+        return
     scale = QUICK if quick else FULL
     if repetitions is not None:
         scale = type(scale)(scale.keys, scale.collections, scale.requests, repetitions)

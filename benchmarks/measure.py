@@ -77,7 +77,7 @@ class Scale:
     repetitions: int
 
 
-FULL = Scale(keys=1_000_000, collections=100_000, requests=200_000, repetitions=3)
+FULL = Scale(keys=1_000_000, collections=100_000, requests=50_000, repetitions=3)
 QUICK = Scale(keys=100_000, collections=20_000, requests=20_000, repetitions=1)
 
 

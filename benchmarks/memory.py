@@ -1,8 +1,8 @@
-"""Memory a key: growth of the process (RSS), and of what it counts itself (used_memory).
+"""Memory a key: growth of the process (RSS), after writing the keys and after loading them.
 
-RSS is what the machine pays and what fork must copy page tables for; used_memory is what
-maxmemory acts on. The data comes by redis-cli --pipe, so both include the growth of tables and
-the slack of allocators, as in real use.
+RSS is what the machine pays and what fork must copy page tables for. Written data comes by
+redis-cli --pipe, loaded data from the RDB file that the same server then saves; both include the
+growth of tables and the slack of allocators, as in real use.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import psutil
 
 from benchmarks.measure import Bench, Sample, strings
 from tests.interop.datasets import Command, feed, text_of
-from tests.interop.harness import Kind
+from tests.interop.harness import Kind, Server
 
 ELEMENTS = 8
 
@@ -60,11 +60,14 @@ def memory(bench: Bench, kind: Kind) -> Iterator[Sample]:
     }
     for case, (keys, commands) in datasets.items():
         with bench.server(kind) as server:
-            process = psutil.Process(server.pid)
-            rss_bytes, used_bytes = process.memory_info().rss, server.info("memory")["used_memory"]
+            empty_bytes = _resident_bytes(server)
             feed(server, commands)
             assert server.call("DBSIZE") == keys
-            rss_bytes = process.memory_info().rss - rss_bytes
-            used_bytes = server.info("memory")["used_memory"] - used_bytes
-        yield Sample(case, "resident memory a key", "B", rss_bytes / keys)
-        yield Sample(case, "used_memory a key", "B", used_bytes / keys)
+            yield Sample(case, "written", "B/key", (_resident_bytes(server) - empty_bytes) / keys)
+            server.call("SAVE")
+            server.restart()
+            yield Sample(case, "loaded", "B/key", (_resident_bytes(server) - empty_bytes) / keys)
+
+
+def _resident_bytes(server: Server) -> int:
+    return int(psutil.Process(server.pid).memory_info().rss)

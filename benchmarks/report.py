@@ -7,10 +7,47 @@ import importlib
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from benchmarks.measure import Row, Scale
 from tests.interop.harness import Kind
+
+
+class Highlight(NamedTuple):
+    """One line of the short table: which row it shows, and how it calls it.
+
+    Args:
+        name: the benchmark, which is the stem of its CSV.
+        case_end: the last words of the row's case; before them stands the size of the dataset.
+        metric: the row's metric.
+        label: "{case}" in it stands for the whole case.
+    """
+
+    name: str
+    case_end: str
+    metric: str
+    label: str
+
+
+ONE, MANY = "throughput, unpipelined", "throughput, 16 at a time"
+HIGHLIGHTS = (
+    Highlight("bgsave", "64 B", "time", "BGSAVE of {case}"),
+    Highlight("bgsave", "64 B", "fork", "pause of its fork"),
+    Highlight("bgsave", "64 B", "copied by the child", "memory copied by its child"),
+    Highlight("load", "64 B", "start to first PONG", "start-up with {case}"),
+    Highlight("sync", "as master, diskless", "time", "full sync to a redis-server, diskless"),
+    Highlight("sync", "as replica, diskless", "time", "full sync from a redis-server, diskless"),
+    Highlight("requests", "GET", ONE, "GET, 50 clients"),
+    Highlight("requests", "SET", ONE, "SET, 50 clients"),
+    Highlight("requests", "GET", MANY, "GET, 50 clients, 16 at a time"),
+    Highlight("requests", "SET", MANY, "SET, 50 clients, 16 at a time"),
+    Highlight("attached", "SET with a replica", MANY, "the same with a replica attached"),
+    Highlight("aof", "everysec", ONE, "SET, appendfsync everysec"),
+    Highlight("aof", "always", ONE, "SET, appendfsync always"),
+    Highlight("memory", "string of 64 B", "written", "memory, string of 64 B"),
+    Highlight("memory", "hash of 8 x 12 B", "written", "memory, hash of 8 x 12 B, written"),
+    Highlight("memory", "hash of 8 x 12 B", "loaded", "memory, hash of 8 x 12 B, loaded"),
+)
 
 COLOURS: dict[Kind, str] = {"redis": "#a0a0a0", "kvrepl": "#2a6fbb"}
 
@@ -66,6 +103,40 @@ def write_csv(path: Path, rows: Sequence[Row], kinds: Sequence[Kind]) -> None:
                     )
 
 
+def read_csv(path: Path) -> list[Row]:
+    """Read back what write_csv wrote; which way is better is not in it."""
+    rows: dict[tuple[str, str], Row] = {}
+    with path.open(newline="") as file:
+        for line in csv.DictReader(file):
+            case, metric = line["case"], line["metric"]
+            row = rows.setdefault((case, metric), Row(case, metric, line["unit"], False))
+            kind: Kind = "redis" if line["server"] == "redis" else "kvrepl"
+            row.values.setdefault(kind, []).append(float(line["value"]))
+    return list(rows.values())
+
+
+def summary(folder: Path) -> str:
+    """Render the highlights of the results in a folder as a short Markdown table.
+
+    Raises:
+        FileNotFoundError: a benchmark that has a highlight has not been run.
+    """
+    measured = {name: read_csv(folder / f"{name}.csv") for name in {h.name for h in HIGHLIGHTS}}
+    lines = ["| | redis-server | kvrepl-server | ratio |", "|---|---:|---:|---:|"]
+    for highlight in HIGHLIGHTS:
+        for row in measured[highlight.name]:
+            # Whole words: what is said of SET is not said of HSET.
+            if row.metric != highlight.metric or not f" {row.case}".endswith(
+                f" {highlight.case_end}"
+            ):
+                continue
+            label = highlight.label.format(case=row.case)
+            ours, theirs, ratio = row.median("kvrepl"), row.median("redis"), row.ratio()
+            cells = [f"{number_text(value)} {row.unit}" for value in (theirs, ours)]
+            lines.append(f"| {label} | {' | '.join(cells)} | {number_text(ratio)} |")
+    return "\n".join(lines) + "\n"
+
+
 def can_plot() -> bool:
     """Tell whether matplotlib is installed (`pip install kvrepl[bench]`)."""
     return importlib.util.find_spec("matplotlib") is not None
@@ -82,17 +153,21 @@ def write_plot(path: Path, title: str, rows: Sequence[Row], kinds: Sequence[Kind
     cases = {
         metric: [row for row in rows if (row.metric, row.unit) == metric] for metric in metrics
     }
-    heights = [0.9 + 0.42 * len(cases[metric]) for metric in metrics]
+    # Two beside each other where there are many: throughput with its latency, for one.
+    columns = 2 if len(metrics) > 3 else 1
+    lines = -(-len(metrics) // columns)
+    heights = [0.9 + 0.42 * max(map(len, cases.values()))] * lines
     figure, axes = pyplot.subplots(
-        len(metrics),
-        1,
-        figsize=(9, sum(heights) + 0.6),
+        lines,
+        columns,
+        figsize=(9 * columns, sum(heights) + 0.6),
         squeeze=False,
         layout="constrained",
-        gridspec_kw={"height_ratios": heights},
     )
     figure.suptitle(title)
-    for axis, (metric, unit) in zip(axes[:, 0], metrics, strict=True):
+    for axis in axes.flat[len(metrics) :]:
+        axis.set_visible(False)
+    for axis, (metric, unit) in zip(axes.flat, metrics, strict=False):
         _panel(axis, cases[(metric, unit)], kinds)
         axis.set_xlabel(f"{metric} [{unit}]")
     axes[0, 0].legend(loc="best", frameon=False)

@@ -1,21 +1,28 @@
-"""Requests a second and their latency, as redis-benchmark sees them: 50 clients, 64-byte values."""
+"""Requests a second and their latency, as redis-benchmark sees them: 50 clients, 64-byte values.
+
+The commands are those that redis-benchmark runs by default, in its order: LPUSH refills the list
+that the ranges read.
+"""
 
 from __future__ import annotations
 
 import csv
 import subprocess
+import time
 from collections.abc import Iterator
 
 from benchmarks.measure import VALUE_BYTES, Bench, Sample
-from tests.interop.harness import Kind, Server
+from tests.interop.harness import Kind, Server, follow, wait_caught_up
 
 CLIENTS = 50
 PIPELINES = (1, 16)
 KEYSPACE = 100_000
 TESTS = (
-    *("ping_mbulk", "set", "get", "incr", "lpush", "rpush", "lpop", "rpop", "sadd", "hset"),
-    *("spop", "zadd", "lrange_100", "mset"),
+    *("ping_inline", "ping_mbulk", "set", "get", "incr", "lpush", "rpush", "lpop", "rpop"),
+    *("sadd", "hset", "spop", "zadd", "zpopmin", "mset"),
 )
+RANGES = ("lrange_100", "lrange_300", "lrange_500", "lrange_600")
+"""Hundreds of elements a reply: a twentieth as many requests take as long as the others."""
 
 
 def redis_benchmark(
@@ -33,8 +40,12 @@ def redis_benchmark(
             yield row
 
 
+def _how(pipeline: int) -> str:
+    return "unpipelined" if pipeline == 1 else f"{pipeline} at a time"
+
+
 def _samples(case: str, pipeline: int, row: dict[str, str]) -> Iterator[Sample]:
-    how = "unpipelined" if pipeline == 1 else f"{pipeline} at a time"
+    how = _how(pipeline)
     yield Sample(case, f"throughput, {how}", "requests/s", float(row["rps"]), True)
     yield Sample(case, f"p99, {how}", "ms", float(row["p99_latency_ms"]))
 
@@ -43,9 +54,27 @@ def requests(bench: Bench, kind: Kind) -> Iterator[Sample]:
     """Measure each command, unpipelined and 16 at a time."""
     with bench.server(kind) as server:
         for pipeline in PIPELINES:
+            # Pipelined they take a tenth of the time: more of them, to measure as long.
             count = bench.scale.requests * (1 if pipeline == 1 else 4)
-            for row in redis_benchmark(server, TESTS, count, pipeline):
-                yield from _samples(row["test"], pipeline, row)
+            for tests, share in ((TESTS, 1), (RANGES, 20)):
+                for row in redis_benchmark(server, tests, count // share, pipeline):
+                    yield from _samples(row["test"].partition(" (")[0], pipeline, row)
+
+
+def attached(bench: Bench, kind: Kind) -> Iterator[Sample]:
+    """Measure SET while a redis-server follows, and how soon that one has it all afterwards."""
+    with bench.server(kind) as master, bench.server("redis") as replica:
+        follow(replica, master.port)
+        wait_caught_up(master, replica)
+        for pipeline in PIPELINES:
+            count = bench.scale.requests * (1 if pipeline == 1 else 4)
+            rows = list(redis_benchmark(master, ("set",), count, pipeline))
+            ended = time.perf_counter()
+            wait_caught_up(master, replica)
+            lag_ms = (time.perf_counter() - ended) * 1e3
+            yield from _samples("SET with a replica", pipeline, rows[0])
+            yield Sample("SET with a replica", f"replica behind, {_how(pipeline)}", "ms", lag_ms)
+        assert master.digest() == replica.digest()
 
 
 def aof(bench: Bench, kind: Kind) -> Iterator[Sample]:

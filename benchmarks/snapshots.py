@@ -12,7 +12,7 @@ from typing import Self
 from benchmarks.measure import Bench, Sample
 from tests.interop.harness import Kind, Server, wait_until
 
-LONG_S = 600
+LONG_S = 120
 
 
 class Pinger:

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import Bench, Row, Sample, Scale, run_interleaved, strings
-from benchmarks.report import markdown, number_text, write_csv
+from benchmarks.report import (
+    HIGHLIGHTS,
+    markdown,
+    number_text,
+    read_csv,
+    summary,
+    write_csv,
+)
 from tests.interop.harness import Kind
 
 SCALE = Scale(keys=10, collections=10, requests=10, repetitions=3)
@@ -69,6 +76,31 @@ def test_write_csv_has_every_sample(tmp_path: Path) -> None:
         ("kvrepl", "3"),
         ("kvrepl", "4"),
     ]
+
+
+def test_read_csv_gives_back_what_write_csv_wrote(tmp_path: Path) -> None:
+    rows = [row([1.5, 2], [3, 4]), Row("other", "size", "B", False, {"kvrepl": [7.0]})]
+
+    write_csv(tmp_path / "x.csv", rows, KINDS)
+
+    assert read_csv(tmp_path / "x.csv") == rows
+
+
+def test_summary_shows_each_highlight_once_with_medians_and_ratio(tmp_path: Path) -> None:
+    rows: dict[str, list[Row]] = {}
+    for name, case_end, metric, _ in HIGHLIGHTS:
+        values: dict[Kind, list[float]] = {"redis": [1, 2, 9], "kvrepl": [3, 3, 3]}
+        size = "1,000 x " if name == "bgsave" else ""
+        rows.setdefault(name, []).append(Row(size + case_end, metric, "s", False, values))
+        rows[name].append(Row(size + case_end, f"not {metric}", "s", False, values))
+        rows[name].append(Row(f"H{case_end}", metric, "s", False, values))
+    for name, of_name in rows.items():
+        write_csv(tmp_path / f"{name}.csv", of_name, KINDS)
+
+    lines = summary(tmp_path).splitlines()
+
+    assert len(lines) == 2 + len(HIGHLIGHTS)
+    assert lines[2] == "| BGSAVE of 1,000 x 64 B | 2 s | 3 s | 1.5 |"
 
 
 def test_strings_are_the_same_in_every_run_and_distinct() -> None:
