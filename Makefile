@@ -15,7 +15,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 BENCH_STAMP := $(VENV)/.installed-bench
 # The compiled accelerators come out of these: a change of one means a new build.
-PYX := $(wildcard kvrepl/*.pyx kvrepl/*.pxd kvrepl/*/*.pyx rdb/*.pyx)
+PYX := $(wildcard kvrepl/*.pyx kvrepl/*.pxd kvrepl/*/*.pyx kvrepl/*/*.pxd rdb/*.pyx rdb/*.pxd)
 
 # SEED and SEEDS reach the simulation as environment variables: make exports what is given to it.
 PYTEST = $(BIN)/python -m pytest $(ARGS)

@@ -28,8 +28,6 @@ ABSENT: dict[str, str] = {
     "pfadd pfcount pfdebug pfmerge pfselftest": "HyperLogLog",
     "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember"
     " georadiusbymember_ro geosearch geosearchstore": "geo",
-    "xack xadd xautoclaim xclaim xdel xgroup xinfo xlen xpending xrange xread xreadgroup"
-    " xrevrange xsetid xtrim": "streams",
     "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script": "scripting",
     "lcs": "strings",
 }

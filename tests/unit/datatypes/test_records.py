@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from kvrepl.datatypes import HashValue, Limits, ListValue, SetValue, SortedSet
+from kvrepl.datatypes.streams import StreamValue
 from kvrepl.keyspace.digest import digest_value
 from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb import constants as c
 from rdb.errors import RdbError
-from rdb.streams import Stream
+from rdb.streams import Consumer, Group, Pending, Stream
 from rdb.values import ExpiringHash, decode_value, encode_value
 
 WORDS = [b"w%d" % number for number in range(1000)]
@@ -110,10 +111,35 @@ def test_from_rdb_empty_collections_are_left_to_the_caller() -> None:
         assert len(loaded) == 0
 
 
-def test_from_rdb_stream_is_passed_on() -> None:
-    stream = Stream()
-    assert from_rdb(c.TYPE_STREAM_LISTPACKS_3, stream, Limits()) is stream
-    assert rdb_type_and_value(stream, Limits()) == (c.TYPE_STREAM_LISTPACKS_2, stream)
+def test_from_rdb_stream_comes_back_with_all_that_a_file_holds_of_it() -> None:
+    readers = [Consumer(b"idle", 5, 5), Consumer(b"reader", 9, 9)]
+    owed = [Pending((2, 0), b"reader", 7, 3), Pending((3, 1), b"reader", 8, 1)]
+    stream = Stream(
+        entries=[((2, 0), [b"f", b"1"]), ((3, 1), [b"g", LONG, b"h", b""])],
+        last_id=(9, 0),
+        first_id=(2, 0),
+        max_deleted_id=(1, 7),
+        entries_added=4,
+        groups=[Group(b"g", (3, 1), 2, owed, readers), Group(b"unread", (0, 0), -1)],
+    )
+    value = from_rdb(c.TYPE_STREAM_LISTPACKS_2, stream, Limits())
+    assert isinstance(value, StreamValue)
+    type_code, written = rdb_type_and_value(value, Limits())
+    assert type_code == c.TYPE_STREAM_LISTPACKS_2
+    assert encode_value(type_code, written) == encode_value(type_code, stream)
+
+
+@pytest.mark.parametrize(
+    "group",
+    [
+        Group(b"twice", (0, 0), 0),
+        Group(b"other", (0, 0), 0, consumers=[Consumer(b"same", 1, 1)] * 2),
+    ],
+)
+def test_from_rdb_stream_with_a_name_twice_is_refused(group: Group) -> None:
+    stream = Stream(groups=[Group(b"twice", (0, 0), 0), group])
+    with pytest.raises(RdbError, match="of one name"):
+        from_rdb(c.TYPE_STREAM_LISTPACKS_2, stream, Limits())
 
 
 @pytest.mark.parametrize(
