@@ -24,6 +24,8 @@ from time import monotonic_ns as MONOTONIC_NS
 from kvrepl.engine.blocking import POSTPONED, Blocking
 from kvrepl.engine.client import Client
 from kvrepl.engine.gates import CLOSING as _CLOSING
+from kvrepl.engine.latency import BUCKETS as _BUCKETS
+from kvrepl.engine.latency import EMPTY
 from kvrepl.engine.propagation import BOTH as _BOTH
 from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.spec import Command
@@ -43,6 +45,7 @@ cdef enum:
     SMALL_BYTES = 16 * 1024  # replies as large as this are handed on as they are
 
 cdef long long CLOSING = _CLOSING
+cdef long long BUCKETS = _BUCKETS
 cdef long long BOTH = _BOTH
 
 cdef object ENGINE = None  # the class; its module imports this one, so see know_engine
@@ -56,6 +59,7 @@ cdef Py_ssize_t COMMAND_PLAIN = slot_offset(Command, "plain")
 cdef Py_ssize_t COMMAND_HANDLER = slot_offset(Command, "handler")
 cdef Py_ssize_t COMMAND_CALLS = slot_offset(Command, "calls")
 cdef Py_ssize_t COMMAND_NANOSECONDS = slot_offset(Command, "nanoseconds")
+cdef Py_ssize_t COMMAND_SPANS = slot_offset(Command, "spans")
 cdef Py_ssize_t COMMAND_FAILED = slot_offset(Command, "failed")
 cdef Py_ssize_t CLIENT_DB = slot_offset(Client, "db")
 cdef Py_ssize_t CLIENT_EXEMPT = slot_offset(Client, "exempt")
@@ -184,6 +188,16 @@ cdef inline object call(object engine, object client, object command, list argv)
 
 
 cdef inline int count(object command, long long spent) except -1:
+    """The same as Command.count."""
+    cdef list spans = <list> get_slot(<PyObject *> command, COMMAND_SPANS)
+    cdef int shift = 0
+    cdef long long bucket
+    if not spans:
+        spans.extend(EMPTY)
+    while spent >> shift >= 32:
+        shift += 1
+    bucket = min(16 * shift + (spent >> shift), BUCKETS - 1)
+    spans[bucket] = <long long> spans[bucket] + 1
     add_int(<PyObject *> command, COMMAND_CALLS, 1)
     return add_int(<PyObject *> command, COMMAND_NANOSECONDS, spent)
 

@@ -85,8 +85,7 @@ def run_reference(
             now = monotonic_ns()
             spent = now - before
             before = now
-            command.calls += 1
-            command.nanoseconds += spent
+            command.count(spent)
             if spent >= engine.slow_ns:
                 engine.slow(client, command, argv, spent)
             if keyspace.dirty != dirty or propagation.unusual:

@@ -259,8 +259,7 @@ class Engine:
         except Exception as error:
             reply = self.fault(client, command, argv, error)
         spent = self.clock.monotonic_ns() - before
-        command.calls += 1
-        command.nanoseconds += spent
+        command.count(spent)
         if spent >= self.slow_ns:
             self.slow(client, command, argv, spent)
         propagation = self.propagation
@@ -312,7 +311,8 @@ class Engine:
         return CommandError(self.disk_error_text)
 
     def slow(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
-        self.tick()
+        if not self.depth:
+            self.tick()  # inside EXEC and scripts the time stands still
         if self.on_slow is not None:
             self.on_slow(client, command, argv, spent_ns)
 
@@ -399,7 +399,7 @@ class Engine:
         keyspace.hits = keyspace.misses = keyspace.expired = 0
         self.stats.reset()
         for command in self.all_commands():
-            command.calls = command.nanoseconds = command.rejected = command.failed = 0
+            command.reset_stats()
 
     def empty(self, databases: Sequence[Database], *, lazily: bool) -> None:
         """Remove every key of some databases (FLUSHDB, FLUSHALL). O(segments + watched keys)."""

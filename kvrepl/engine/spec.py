@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from kvrepl.engine import gates
+from kvrepl.engine import gates, latency
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -122,7 +122,8 @@ class Command:
         is_write: whether it may change the dataset.
         plain: whether it looks at keys and does nothing else: it cannot tell whether what was
             propagated and answered before it has been handed on yet (kvrepl.engine.batch).
-        calls, usec, rejected, failed: of INFO commandstats (usec in ns until it is shown).
+        calls, nanoseconds, rejected, failed: of INFO commandstats.
+        spans: calls by duration (kvrepl.engine.latency); empty before the first one.
     """
 
     name: str
@@ -143,6 +144,7 @@ class Command:
     container: Command | None = None
     calls: int = 0
     nanoseconds: int = 0
+    spans: list[int] = field(default_factory=list)
     rejected: int = 0
     failed: int = 0
 
@@ -156,6 +158,20 @@ class Command:
             and not self.flags & NOT_PLAIN
             and "dangerous" not in self.acl
         )
+
+    def count(self, spent_ns: int) -> None:
+        """A call has ended after that many nanoseconds. O(1)."""
+        self.calls += 1
+        self.nanoseconds += spent_ns
+        spans = self.spans
+        if not spans:
+            spans.extend(latency.EMPTY)
+        spans[latency.bucket_of(spent_ns)] += 1
+
+    def reset_stats(self) -> None:
+        """CONFIG RESETSTAT."""
+        self.calls = self.nanoseconds = self.rejected = self.failed = 0
+        self.spans.clear()
 
     def copy(self) -> Command:
         """A fresh one for another engine: the same specification, counters at zero."""

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Final
 import psutil
 
 from kvrepl import REDIS_VERSION, __version__
+from kvrepl.engine.latency import percentile_ns
 from kvrepl.server import children
 
 if TYPE_CHECKING:
@@ -218,7 +219,7 @@ def _persistence(server: Server) -> Iterator[Field]:
 def _stats(server: Server) -> Iterator[Field]:
     engine, cron = server.engine, server.cron
     stats, keyspace = engine.stats, engine.keyspace
-    sync = server.replication.machine.master.counters
+    sync = server.replication.machine.master.syncs
     yield "total_connections_received", stats.connections
     yield "total_commands_processed", server.commands_processed()
     yield "instantaneous_ops_per_sec", int(cron.commands.per_second)
@@ -298,6 +299,19 @@ def _errorstats(server: Server) -> Iterator[Field]:
         yield f"errorstat_{code.decode(errors='backslashreplace')}", f"count={count}"
 
 
+def _latencystats(server: Server) -> Iterator[Field]:
+    config = server.config
+    if not config.latency_tracking:
+        return
+    for command in server.engine.all_commands():
+        if command.spans:
+            shown = ",".join(
+                f"p{percent:g}={percentile_ns(command.spans, percent) / 1000:.3f}"
+                for percent in config.latency_tracking_info_percentiles
+            )
+            yield f"latency_percentiles_usec_{command.name}", shown
+
+
 def _cluster(server: Server) -> Iterator[Field]:
     yield "cluster_enabled", 0
 
@@ -318,7 +332,7 @@ SECTIONS: Final[dict[str, tuple[str, Section]]] = {
     "modules": ("Modules", _nothing),
     "commandstats": ("Commandstats", _commandstats),
     "errorstats": ("Errorstats", _errorstats),
-    "latencystats": ("Latencystats", _nothing),
+    "latencystats": ("Latencystats", _latencystats),
     "cluster": ("Cluster", _cluster),
     "keyspace": ("Keyspace", _keyspace),
 }

@@ -167,14 +167,12 @@ PROCESS: Final[tuple[Setting, ...]] = (
     yes_no(
         "latency-tracking",
         True,
-        "Keep a histogram of latency for each command.",
-        flags=Flags.NO_EFFECT,
+        "Show the latency of each command in INFO latencystats.",
     ),
     Setting(
         "latency-tracking-info-percentiles",
         Percentiles(),
         (50.0, 99.0, 99.9),
         "Percentiles in INFO latencystats.",
-        flags=Flags.NO_EFFECT,
     ),
 )
