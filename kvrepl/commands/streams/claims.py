@@ -15,7 +15,7 @@ from kvrepl.commands.arguments import INT64_MAX, integer, integer_in
 from kvrepl.commands.streams.ids import interval_start, parse_id, stream_id, text_of
 from kvrepl.commands.streams.shared import Told, find_consumer, read_group, regrouped
 from kvrepl.datatypes.stream_nodes import MIN_ID, StreamId
-from kvrepl.datatypes.streams import Pending
+from kvrepl.datatypes.streams import Consumer, Pending
 from kvrepl.engine.spec import command
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import Reply
@@ -93,7 +93,7 @@ def xclaim(c: Client, argv: list[bytes]) -> Reply:
     # Clients reckon this from clocks of their own, so that nonsense is no error.
     if delivered_at_ms is None or not 0 <= delivered_at_ms <= now_ms:
         delivered_at_ms = now_ms
-    consumer, _ = find_consumer(db, key, group, argv[3])
+    consumer: Consumer | None = None
     replies: list[Any] = []
     for entry_id, id_text in zip(ids, argv[5:], strict=False):
         pending = group.pending.get(entry_id)
@@ -108,10 +108,12 @@ def xclaim(c: Client, argv: list[bytes]) -> Reply:
         if pending is None:
             if not options.force:
                 continue
-            pending = Pending(consumer, now_ms, 1)
+            pending = Pending(None, now_ms, 1)
             group.deliver(entry_id, pending)
         elif min_idle_ms and now_ms - pending.delivered_at_ms < min_idle_ms:
             continue
+        if consumer is None:  # who claims nothing is not made, nor seen
+            consumer, _ = find_consumer(db, key, group, argv[3])
         group.hand_over(entry_id, consumer)
         pending.delivered_at_ms = delivered_at_ms
         if options.deliveries >= 0:
@@ -178,7 +180,7 @@ def xautoclaim(c: Client, argv: list[bytes]) -> Reply:
     db, key = c.db, argv[1]
     value, group = read_group(db, key, argv[2])
     told = Told(propagation, db, key, group, argv[2])
-    consumer, _ = find_consumer(db, key, group, argv[3])
+    consumer: Consumer | None = None
     now_ms = c.engine.keyspace.now_ms
     replies: list[Any] = []
     dropped: list[StreamId] = []
@@ -200,6 +202,8 @@ def xautoclaim(c: Client, argv: list[bytes]) -> Reply:
             continue
         if min_idle_ms and now_ms - pending.delivered_at_ms < min_idle_ms:
             continue
+        if consumer is None:
+            consumer, _ = find_consumer(db, key, group, argv[3])
         group.hand_over(entry_id, consumer)
         pending.delivered_at_ms = now_ms
         if not just_id:

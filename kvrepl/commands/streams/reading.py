@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kvrepl.commands.arguments import INT64_MAX, TIMEOUT_NEGATIVE, integer
+from kvrepl.commands.arguments import TIMEOUT_NEGATIVE, integer
 from kvrepl.commands.streams.ids import entry_replies, stream_id, text_of
 from kvrepl.commands.streams.shared import Told, find_consumer, no_group, regrouped
 from kvrepl.datatypes.stream_nodes import MAX_ID, MIN_ID, StreamId, next_id
@@ -34,7 +34,6 @@ BLOCKED_COUNT: Final = 1000
 """Entries that a client who waited gets at most where COUNT does not say."""
 
 TIMEOUT_NOT_INTEGER: Final = CommandError(b"ERR timeout is not an integer or out of range")
-TIMEOUT_RANGE: Final = CommandError(b"ERR timeout is out of range")
 GROUP_IN_XREAD: Final = CommandError(
     b"ERR The GROUP option is only supported by XREADGROUP. You called XREAD instead."
 )
@@ -88,7 +87,7 @@ class Request:
 @command("xread", -4, "readonly blocking movablekeys", keys=_STREAMS, acl="stream")
 def xread(c: Client, argv: list[bytes]) -> Reply:
     """Get the entries above given ids of several streams, or wait for some. O(entries)."""
-    request = _parse(c, argv, for_group=False)
+    request = _parse(argv, for_group=False)
     db = c.db
     after: list[StreamId] = []
     for key, id_text in zip(request.keys, request.ids, strict=True):
@@ -125,11 +124,11 @@ def xread(c: Client, argv: list[bytes]) -> Reply:
 def xreadgroup(c: Client, argv: list[bytes]) -> Reply:
     """Get entries for a consumer of a group: new ones, or its pending ones. O(entries * log n).
 
-    Propagates: an XCLAIM for each entry delivered, XGROUP SETID where the group moved on, and
-    XGROUP CREATECONSUMER for a new consumer that acknowledges nothing.
+    Propagates: an XCLAIM for each entry delivered; with NOACK an XGROUP SETID where the group
+    moved on, and an XGROUP CREATECONSUMER for a new consumer.
     """
     c.engine.propagation.nothing()
-    request = _parse(c, argv, for_group=True)
+    request = _parse(argv, for_group=True)
     assert request.group is not None
     db = c.db
     groups: list[Group] = []
@@ -235,8 +234,8 @@ class _Delivery:
                 pending.delivered_at_ms = now_ms
                 pending.deliveries = 1
             self._told.claimed(text_of(entry_id), pending)
-        if entries:
-            self._told.moved()
+        if entries and self._request.no_ack:
+            self._told.moved()  # an XCLAIM says so as well
         return entry_replies(entries)
 
     def history(self, consumer: Consumer, after: StreamId, count: int) -> list[Any]:
@@ -283,7 +282,7 @@ def _first_of_each(keys: list[bytes], ids: list[StreamId]) -> dict[bytes, Stream
 # ------------------------------------------------------------------ arguments
 
 
-def _parse(c: Client, argv: list[bytes], *, for_group: bool) -> Request:
+def _parse(argv: list[bytes], *, for_group: bool) -> Request:
     request = Request([], [])
     streams_at = 0
     i = 1
@@ -292,7 +291,7 @@ def _parse(c: Client, argv: list[bytes], *, for_group: bool) -> Request:
         option = argv[i].upper()
         if option == b"BLOCK" and more:
             i += 1
-            request.block_ms = _block_ms(c, argv[i])
+            request.block_ms = _block_ms(argv[i])
         elif option == b"COUNT" and more:
             i += 1
             request.count = max(integer(argv[i]), 0)
@@ -323,11 +322,9 @@ def _parse(c: Client, argv: list[bytes], *, for_group: bool) -> Request:
     return request
 
 
-def _block_ms(c: Client, argument: bytes) -> int:
-    """The timeout in whole milliseconds (timeout.c, getTimeoutFromObjectOrReply)."""
+def _block_ms(argument: bytes) -> int:
+    """The timeout in whole milliseconds, however many (timeout.c, getTimeoutFromObjectOrReply)."""
     timeout_ms = integer(argument, TIMEOUT_NOT_INTEGER)
     if timeout_ms < 0:
         raise TIMEOUT_NEGATIVE
-    if timeout_ms > INT64_MAX - c.engine.keyspace.now_ms:
-        raise TIMEOUT_RANGE
     return timeout_ms

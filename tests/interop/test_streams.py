@@ -1,0 +1,321 @@
+"""Streams beside redis-server: the same replies, propagation, events, dirt and digest.
+
+Redis's clock runs and ours is put by hand, so what depends on it is taken out of the comparison:
+instants become T, times of waiting are told apart by minutes only. Ids are always given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+
+from kvrepl.persistence.rewrite import aof_base
+from tests.interop.differential.grammar import Argv, Part, case, flat, option, pick
+from tests.interop.differential.peers import InProcess, Real, Tree, encode, requests_of
+from tests.interop.harness import Server
+
+pytestmark = pytest.mark.interop
+
+NODE_ENTRIES = 4
+NODE_BYTES = 120
+IDLE_UNIT_MS = 60_000
+"""Waiting is simulated by XCLAIM ... IDLE; a test takes far less than this."""
+INSTANT_MS = 1_000_000_000_000
+"""Numbers above are taken for instants: nothing else in these tests is as large."""
+MAX = b"18446744073709551615"
+
+ROOM = settings(
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],  # a server asked anew shrinks slowly
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+    deadline=None,
+)
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Real]:
+    """Start a redis-server with small nodes, watched."""
+    directives: dict[str, Any] = Real.directives() | {
+        "stream_node_max_entries": str(NODE_ENTRIES),
+        "stream_node_max_bytes": str(NODE_BYTES),
+    }
+    server = Server("redis", tmp_path_factory.mktemp("streams"), directives)
+    with server:
+        peer = Real(server)
+        yield peer
+        peer.close()
+
+
+@pytest.fixture(scope="module")
+def ours() -> InProcess:
+    """Give our engine with nodes of the same size."""
+    peer = InProcess()
+    peer.engine.config.stream_node_max_entries = NODE_ENTRIES
+    peer.engine.config.stream_node_max_bytes = NODE_BYTES
+    return peer
+
+
+# ------------------------------------------------------------------- grammar
+
+KEYS = st.sampled_from([b"x1", b"x2"] * 12 + [b"str"])
+GROUPS = st.sampled_from([b"g", b"h"])
+CONSUMERS = st.sampled_from([b"ann", b"bob", b"cid"])
+PLAIN_IDS = [b"%d-%d" % (ms, seq) for ms in (1, 2, 3, 5, 8, 13, 300, 70000) for seq in (0, 1, 7)]
+ODD_IDS = [b"5", b"0", b"0-1", b"+3-1", b"3-07", b"2- 1", MAX, MAX + b"-" + MAX, b"13-" + MAX]
+BAD_IDS = [
+    b"", b"-", b"+", b"x", b"1-x", b"-1", b"1-2-3", MAX + b"0", b"1-*", b"(1", b"5--05",
+    b"3\x00x", b"1" * 130,
+]  # fmt: skip
+ids = pick(PLAIN_IDS * 3 + ODD_IDS, BAD_IDS)
+new_ids = st.one_of(
+    st.integers(1, 40).map(lambda n: b"%d-%d" % (n, n % 3)),
+    st.integers(1, 40).map(lambda n: b"%d-*" % n),
+    ids,
+)
+bounds = st.one_of(
+    st.just(b"-"), st.just(b"+"), ids, ids.map(lambda i: b"(" + i), st.just(b"(" + MAX + b"-" + MAX),
+    st.just(b"(0-0"),
+)  # fmt: skip
+numbers = pick([b"0", b"1", b"2", b"5", b"100"], [b"-1", b"x", b"9223372036854775808"])
+idle_spans = pick([b"0", b"60000", b"180000"], [b"-5", b"x"])
+COUNT = option(case(b"COUNT"), numbers)
+values = pick([b"v", b"w", b"17", b"-300", b"", b"y" * 40])
+FIELDS = st.one_of(
+    values.map(lambda v: (b"f", v)),
+    st.tuples(st.just(b"f"), values, st.just(b"g"), values),
+    st.tuples(values, values),
+)
+MORE = [case(b"MAXLEN"), st.sampled_from([(), b"=", b"~"]), numbers]
+LESS = [case(b"MINID"), st.sampled_from([(), b"=", b"~"]), ids]
+LIMIT = option(case(b"LIMIT"), numbers)
+TRIM = st.one_of(st.tuples(*MORE, LIMIT), st.tuples(*LESS, LIMIT))
+
+
+def call(name: bytes, *parts: Part) -> st.SearchStrategy[Argv]:
+    """A command; one in thirty is cut short or has an argument too many."""
+    spoiled = st.sampled_from([0] * 28 + [1, 2])
+    return st.tuples(spoiled, st.tuples(st.just(name), *parts).map(flat)).map(
+        lambda drawn: (drawn[1], drawn[1][:-1], (*drawn[1], b"junk"))[drawn[0]]
+    )
+
+
+ADD = call(b"XADD", KEYS, new_ids, FIELDS)
+ENTRIES = [
+    ADD,
+    ADD,
+    ADD,
+    call(b"XADD", KEYS, option(case(b"NOMKSTREAM")), option(TRIM), new_ids, FIELDS),
+    call(b"XTRIM", KEYS, TRIM),
+    call(b"XLEN", KEYS),
+    call(b"XDEL", KEYS, st.lists(ids, min_size=1, max_size=3)),
+    call(b"XDEL", KEYS, st.lists(new_ids, min_size=1, max_size=4)),
+    call(b"XRANGE", KEYS, bounds, bounds, COUNT),
+    call(b"XREVRANGE", KEYS, bounds, bounds, COUNT),
+    call(b"XRANGE", KEYS, st.just((b"-", b"+"))),
+    call(
+        b"XSETID",
+        KEYS,
+        ids,
+        option(case(b"ENTRIESADDED"), numbers),
+        option(case(b"MAXDELETEDID"), ids),
+    ),
+    call(
+        b"XREAD",
+        COUNT,
+        option(case(b"BLOCK"), pick([b"1", b"2"], [b"-1", b"x", b"9223372036854775808"])),
+        case(b"STREAMS"),
+        st.one_of(
+            st.tuples(KEYS, st.one_of(ids, st.just(b"$"))),
+            st.tuples(KEYS, KEYS, ids, st.one_of(ids, st.just(b">"))),
+        ),
+    ),
+    call(b"XINFO", st.just(b"STREAM"), KEYS),
+    call(b"XINFO", case(b"STREAM"), KEYS, case(b"FULL"), COUNT),
+    call(b"DEL", KEYS),
+    call(b"SET", st.just(b"str"), values),
+]
+READ_GROUP = call(
+    b"XREADGROUP",
+    case(b"GROUP"),
+    GROUPS,
+    CONSUMERS,
+    COUNT,
+    option(case(b"NOACK")),
+    case(b"STREAMS"),
+    st.one_of(
+        st.tuples(KEYS, st.just(b">")),
+        st.tuples(KEYS, st.just(b">")),
+        st.tuples(KEYS, KEYS, st.just((b">", b"0"))),
+        st.tuples(KEYS, ids),
+    ),
+)
+CREATE = call(
+    b"XGROUP",
+    case(b"CREATE"),
+    KEYS,
+    GROUPS,
+    st.one_of(st.just(b"$"), st.just(b"0"), ids),
+    option(case(b"MKSTREAM")),
+    option(case(b"ENTRIESREAD"), pick([b"0", b"3", b"-1"], [b"-2", b"x"])),
+)
+GROUPED = [
+    CREATE,
+    CREATE,
+    READ_GROUP,
+    READ_GROUP,
+    READ_GROUP,
+    call(
+        b"XGROUP",
+        case(b"SETID"),
+        KEYS,
+        GROUPS,
+        st.one_of(st.just(b"$"), ids),
+        option(case(b"ENTRIESREAD"), numbers),
+    ),
+    call(b"XGROUP", case(b"DESTROY"), KEYS, GROUPS),
+    call(b"XGROUP", case(b"CREATECONSUMER"), KEYS, GROUPS, CONSUMERS),
+    call(b"XGROUP", case(b"DELCONSUMER"), KEYS, GROUPS, CONSUMERS),
+    call(b"XACK", KEYS, GROUPS, st.lists(ids, min_size=1, max_size=3)),
+    call(b"XPENDING", KEYS, GROUPS),
+    call(
+        b"XPENDING",
+        KEYS,
+        GROUPS,
+        option(case(b"IDLE"), idle_spans),
+        bounds,
+        bounds,
+        numbers,
+        option(CONSUMERS),
+    ),
+    call(
+        b"XCLAIM",
+        KEYS,
+        GROUPS,
+        CONSUMERS,
+        idle_spans,
+        st.lists(ids, min_size=1, max_size=3),
+        option(case(b"IDLE"), idle_spans),
+        option(case(b"RETRYCOUNT"), numbers),
+        option(case(b"FORCE")),
+        option(case(b"JUSTID")),
+        option(case(b"LASTID"), ids),
+    ),
+    call(
+        b"XAUTOCLAIM",
+        KEYS,
+        GROUPS,
+        CONSUMERS,
+        idle_spans,
+        bounds,
+        COUNT,
+        option(case(b"JUSTID")),
+    ),
+    call(b"XINFO", case(b"GROUPS"), KEYS),
+    call(b"XINFO", case(b"CONSUMERS"), KEYS, GROUPS),
+    call(b"XINFO", st.just(b"STREAM"), KEYS, st.just(b"FULL")),
+]
+BOTH_IN_FULL: list[Argv] = [
+    (b"XINFO", b"STREAM", b"x1", b"FULL", b"COUNT", b"0"),
+    (b"XINFO", b"STREAM", b"x2", b"FULL", b"COUNT", b"0"),
+    (b"XINFO", b"STREAM", b"x1"),
+]
+
+
+GROUPS_MADE: list[Argv] = [
+    (b"XGROUP", b"CREATE", b"x1", b"g", b"0", b"MKSTREAM"),
+    (b"XGROUP", b"CREATE", b"x1", b"h", b"3-0", b"ENTRIESREAD", b"3"),
+    (b"XREADGROUP", b"GROUP", b"g", b"ann", b"COUNT", b"3", b"STREAMS", b"x1", b">"),
+    (b"XREADGROUP", b"GROUP", b"g", b"bob", b"COUNT", b"2", b"NOACK", b"STREAMS", b"x1", b">"),
+]
+
+
+def sequence(
+    *commands: st.SearchStrategy[Argv],
+    first: list[Argv] = [],  # noqa: B006  never changed
+) -> st.SearchStrategy[list[Argv]]:
+    """Some entries, then commands, then a look at everything."""
+    start = st.integers(0, 12).map(
+        lambda n: [(b"XADD", b"x1", b"%d-0" % i, b"f", b"%d" % i) for i in range(1, n + 1)]
+    )
+    some = st.lists(st.one_of(*commands), min_size=1, max_size=40)
+    return st.tuples(start, some).map(lambda parts: [*parts[0], *first, *parts[1], *BOTH_IN_FULL])
+
+
+# ---------------------------------------------------------------- comparison
+
+
+def timeless(argv: Argv, tree: Tree) -> Tree:
+    """A reply without what the clock puts in it."""
+    name = argv[0].upper()
+    if name == b"XPENDING" and len(argv) > 3 and tree[0] == b"*" and tree[1]:
+        return tree[0], [(kind, [*row[:2], _span(row[2]), row[3]]) for kind, row in tree[1]]
+    if name == b"XINFO" and argv[1].upper() == b"CONSUMERS" and tree[0] == b"*":
+        return tree[0], [(kind, [*row[:5], _span(row[5])]) for kind, row in tree[1] or ()]
+    return _without_instants(tree)
+
+
+def _span(tree: Tree) -> Tree:
+    return tree[0], int(tree[1]) // IDLE_UNIT_MS
+
+
+def _without_instants(tree: Tree) -> Tree:
+    kind, value = tree
+    if isinstance(value, list):
+        return kind, [_without_instants(each) for each in value]
+    if kind == b":" and int(value) > INSTANT_MS:
+        return kind, b"T"
+    return tree
+
+
+def sent(commands: list[list[bytes]]) -> list[list[bytes]]:
+    """What was propagated, without the instants of XCLAIM."""
+    for argv in commands:
+        if argv[0] == b"XCLAIM":
+            assert argv[6] == b"TIME"
+            argv[7] = b"T"
+    return commands
+
+
+def assert_alike(real: Real, ours: InProcess, resp: int, commands: list[Argv]) -> None:
+    """Run the commands on both sides and compare everything there is to see."""
+    real.begin()
+    connection = real.connect(resp)
+    theirs = real.seen(real.run(connection, commands))
+    connection.close()
+    ours.begin()
+    seen = ours.seen(ours.run(ours.connect(resp), commands))
+    for argv, our_reply, their_reply in zip(commands, seen.replies, theirs.replies, strict=True):
+        assert timeless(argv, our_reply) == timeless(argv, their_reply), argv
+    assert sent(seen.propagated) == sent(theirs.propagated)
+    assert seen.events == theirs.events
+    assert seen.dirty == theirs.dirty
+    assert seen.encodings == theirs.encodings
+    assert seen.digest == theirs.digest
+
+
+@pytest.mark.parametrize("resp", [2, 3])
+def test_entries_in_random_order_of_commands_are_those_of_redis(
+    real: Real, ours: InProcess, resp: int
+) -> None:
+    @ROOM
+    @given(sequence(*ENTRIES))
+    def agree(commands: list[Argv]) -> None:
+        assert_alike(real, ours, resp, commands)
+
+    agree()
+
+
+@pytest.mark.parametrize("resp", [2, 3])
+def test_groups_in_random_order_of_commands_are_those_of_redis(
+    real: Real, ours: InProcess, resp: int
+) -> None:
+    @ROOM
+    @given(sequence(ADD, ADD, *GROUPED, ENTRIES[6], ENTRIES[4], first=GROUPS_MADE))
+    def agree(commands: list[Argv]) -> None:
+        assert_alike(real, ours, resp, commands)
+
+    agree()
