@@ -30,6 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 import kvrepl.commands  # noqa: F401  (registers every command)
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.engine import gates
+from kvrepl.engine.batch import COMPILED
 from kvrepl.engine.dispatch import Engine
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
@@ -117,6 +118,11 @@ class Server:
             f"kvrepl version={__version__}, compatible with Redis {REDIS_VERSION}, bits=64,"
             f" pid={os.getpid()}, just started"
         )
+        if not COMPILED:
+            log.warning(
+                "WARNING: The compiled parts are not in use, and everything is several times slower."
+                " A C compiler at installation brings them; KVREPL_PURE=1 leaves them out."
+            )
         if config.config_file or config.explicit:
             log.warning("Configuration loaded")
         else:
