@@ -144,6 +144,8 @@ class Attributes:
     repl_diskless_sync_delay: int
     repl_diskless_sync_max_replicas: int
     repl_diskless_load: str
+    repl_max_concurrent_full_syncs: int
+    replica_refuse_empty_master: bool
     repl_ping_replica_period: int
     repl_timeout: int
     repl_disable_tcp_nodelay: bool

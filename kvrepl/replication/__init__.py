@@ -9,9 +9,14 @@ Read in this order:
     actions     what the shell is asked to do, and in which order it must
     links       the master's view of one replica
     master      the master's side: PSYNC, snapshots, streams, timeouts
+    reasons     why a replica needs a whole snapshot, and what would have spared it
+    fullsync    one full sync: phases, progress, how long it takes
+    ledger      what a master counts and keeps of synchronizations
+    gate        how many full syncs may run at once
     states      the states of a link to a master, and what may follow what
     handshake   what a replica asks, and how it reads the answers
     payload     a snapshot on the wire
+    preview     what its first bytes tell
     replica     the replica's side
     apply       which bytes of the stream count as applied
     quorum      WAIT, and who lags

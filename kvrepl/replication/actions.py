@@ -158,9 +158,15 @@ class LoadSnapshot(NamedTuple):
 
 
 class AbortTransfer(NamedTuple):
-    """The snapshot will not be completed: drop the file, or what was loaded of it."""
+    """Drop the snapshot: the file, or what was loaded of it.
+
+    Attributes:
+        load: how it was taken in.
+        refused: it is whole, and not wanted; otherwise it will not be completed.
+    """
 
     load: Load
+    refused: bool = False
 
 
 class LinkUp(NamedTuple):

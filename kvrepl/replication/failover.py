@@ -18,7 +18,7 @@ clearFailoverState).
 from __future__ import annotations
 
 from enum import Enum
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.numbers import parse_int
@@ -26,11 +26,30 @@ from kvrepl.replication.links import ReplicaLink, ReplicaState, integer
 
 
 class FailoverState(Enum):
-    """The value is `master_failover_state` of INFO."""
+    """Where it is; the value is `master_failover_state` of INFO.
 
-    NONE = "no-failover"
-    WAIT_FOR_SYNC = "waiting-for-sync"
-    IN_PROGRESS = "failover-in-progress"
+    Attributes:
+        meaning: what happens there.
+    """
+
+    def __new__(cls, name: str, meaning: str) -> FailoverState:
+        member = object.__new__(cls)
+        member._value_ = name
+        return member
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self.meaning = meaning
+
+    NONE = "no-failover", "nothing: no failover runs"
+    WAIT_FOR_SYNC = "waiting-for-sync", "writes are paused until the target has everything"
+    IN_PROGRESS = "failover-in-progress", "we follow the target and ask it to take over"
+
+
+TRANSITIONS: Final[dict[FailoverState, set[FailoverState]]] = {
+    FailoverState.NONE: {FailoverState.WAIT_FOR_SYNC},
+    FailoverState.WAIT_FOR_SYNC: {FailoverState.IN_PROGRESS, FailoverState.NONE},
+    FailoverState.IN_PROGRESS: {FailoverState.NONE},
+}
 
 
 class FailoverRequest(NamedTuple):
@@ -93,11 +112,20 @@ class Failover:
     __slots__ = ("deadline_ms", "force", "host", "port", "state")
 
     def __init__(self) -> None:
-        self.clear()
+        self.state = FailoverState.NONE
+        self._forget()
 
     def clear(self) -> None:
-        """Forget the failover: it has succeeded or was given up."""
-        self.state = FailoverState.NONE
+        """The failover has succeeded or was given up."""
+        self.enter(FailoverState.NONE)
+        self._forget()
+
+    def enter(self, state: FailoverState) -> None:
+        """Change its state, as TRANSITIONS allows."""
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
+
+    def _forget(self) -> None:
         self.host = ""
         self.port = 0
         self.deadline_ms: int | None = None
@@ -148,7 +176,7 @@ class Failover:
                 raise CommandError(b"ERR FAILOVER target HOST and PORT is not a replica.")
             if target.state is not ReplicaState.ONLINE:
                 raise CommandError(b"ERR FAILOVER target replica is not online.")
-        self.state = FailoverState.WAIT_FOR_SYNC
+        self.enter(FailoverState.WAIT_FOR_SYNC)
         self.host, self.port = request.host, request.port
         self.deadline_ms = now_ms + request.timeout_ms if request.timeout_ms else None
         self.force = request.force

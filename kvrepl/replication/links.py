@@ -1,14 +1,8 @@
 """The master's view of one replica: what it declared, how far it is, in which state.
 
-States of a replica, in order
-
-    NONE                a connection that sent REPLCONF, not (yet) a replica
-    WAIT_BGSAVE_START   needs a snapshot that has not begun
-    WAIT_BGSAVE_END     its snapshot is being made (or, diskless, being sent); its stream gathers
-    SEND_BULK           the finished file is on its way to it
-    RDB_TRANSMITTED     wanted the snapshot alone and has it; is being disconnected
-    ONLINE              is fed the stream. After a diskless sync the stream begins only with
-                        its first ACK (`stream_on_ack`): nothing else tells the end of a load
+The states are those of ReplicaState, what may follow what stands in TRANSITIONS, and docs/PSYNC.md
+shows both as a page. After a diskless sync an ONLINE replica is fed only from its first ACK on
+(`stream_on_ack`): nothing else tells the end of a load.
 
 Source: Redis 7.0, replication.c (replconfCommand), server.h (SLAVE_STATE_*).
 """
@@ -22,20 +16,33 @@ from kvrepl.errors import NOT_INTEGER, SYNTAX, CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.replication.actions import LinkId, Requirements
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.fullsync import FullSync
 
 MAX_ADDRESS_BYTES: Final = 255
 """The longest `REPLCONF ip-address` (Redis: NET_HOST_STR_LEN with its final zero)."""
 
 
 class ReplicaState(Enum):
-    """Where a replica is, see above."""
+    """Where a replica is.
 
-    NONE = "none"
-    WAIT_BGSAVE_START = "wait_bgsave_start"
-    WAIT_BGSAVE_END = "wait_bgsave_end"
-    SEND_BULK = "send_bulk"
-    RDB_TRANSMITTED = "rdb_transmitted"
-    ONLINE = "online"
+    Attributes:
+        meaning: what that is.
+    """
+
+    def __new__(cls, name: str, meaning: str) -> ReplicaState:
+        member = object.__new__(cls)
+        member._value_ = name
+        return member
+
+    def __init__(self, name: str, meaning: str) -> None:
+        self.meaning = meaning
+
+    NONE = "none", "a connection that may have sent REPLCONF, but is no replica (any more)"
+    WAIT_BGSAVE_START = "wait_bgsave_start", "needs a snapshot that has not begun"
+    WAIT_BGSAVE_END = "wait_bgsave_end", "its snapshot is being made, or sent by the child"
+    SEND_BULK = "send_bulk", "the finished file is on its way to it"
+    RDB_TRANSMITTED = "rdb_transmitted", "wanted the snapshot alone, has it, and is to leave"
+    ONLINE = "online", "is fed the stream"
 
     @property
     def shown(self) -> str:
@@ -44,6 +51,24 @@ class ReplicaState(Enum):
 
 
 WAITING: Final = (ReplicaState.WAIT_BGSAVE_START, ReplicaState.WAIT_BGSAVE_END)
+
+TRANSITIONS: Final[dict[ReplicaState, set[ReplicaState]]] = {
+    ReplicaState.NONE: {ReplicaState.WAIT_BGSAVE_START, ReplicaState.ONLINE},
+    ReplicaState.WAIT_BGSAVE_START: {ReplicaState.WAIT_BGSAVE_END, ReplicaState.NONE},
+    ReplicaState.WAIT_BGSAVE_END: {
+        ReplicaState.SEND_BULK,
+        ReplicaState.ONLINE,
+        ReplicaState.RDB_TRANSMITTED,
+        ReplicaState.NONE,
+    },
+    ReplicaState.SEND_BULK: {
+        ReplicaState.ONLINE,
+        ReplicaState.RDB_TRANSMITTED,
+        ReplicaState.NONE,
+    },
+    ReplicaState.RDB_TRANSMITTED: {ReplicaState.NONE},
+    ReplicaState.ONLINE: {ReplicaState.NONE},
+}
 
 
 class ReplicaLink:
@@ -59,6 +84,8 @@ class ReplicaLink:
         ack_at_ms: when it last gave a sign that it lives.
         last_io_ms: when it last sent anything.
         stalled_since_ms: diskless: since when its socket takes nothing; None where it does.
+        sync: the full sync it goes through; None where none, or when that is over.
+        place: its place among those who wait at the storm gate, from 1; 0 where it does not.
     """
 
     __slots__ = (
@@ -72,6 +99,7 @@ class ReplicaLink:
         "last_io_ms",
         "link",
         "peer_ip",
+        "place",
         "port",
         "pre_psync",
         "rdb_only",
@@ -79,6 +107,7 @@ class ReplicaLink:
         "stalled_since_ms",
         "state",
         "stream_on_ack",
+        "sync",
     )
 
     def __init__(self, link: LinkId, peer_ip: bytes, now_ms: int) -> None:
@@ -99,6 +128,13 @@ class ReplicaLink:
         self.last_io_ms = now_ms
         self.stalled_since_ms: int | None = None
         self.stream_on_ack = False
+        self.sync: FullSync | None = None
+        self.place = 0
+
+    def enter(self, state: ReplicaState) -> None:
+        """Change its state, as TRANSITIONS allows."""
+        assert state in TRANSITIONS[self.state], (self.state, state)
+        self.state = state
 
     @property
     def is_replica(self) -> bool:

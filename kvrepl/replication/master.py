@@ -17,7 +17,8 @@ forks and reports at once, and `bgsave_started` asserts that it has not moved.
 
 Invariants: a link in `replicas` is not in state NONE; a backlog exists while `replicas` is not
 empty; every replica in WAIT_BGSAVE_END (rdb_only ones apart) holds a cursor no later than
-its initial_offset, every ONLINE one a cursor.
+its initial_offset, every ONLINE one a cursor; `sync` is set from WAIT_BGSAVE_START to the end of
+the load, which the first ACK tells.
 
 Source: Redis 7.0, replication.c (syncCommand, masterTryPartialResync, replconfCommand,
 startBgsaveForReplication, updateSlavesWaitingBgsave, shouldStartChildReplication,
@@ -27,13 +28,11 @@ replicationCron).
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from enum import Enum
 
 from kvrepl.errors import CommandError
-from kvrepl.replication import wire
+from kvrepl.replication import gate, wire
 from kvrepl.replication.actions import (
-    Action,
     Actions,
     CloseReplica,
     KillChild,
@@ -50,7 +49,10 @@ from kvrepl.replication.actions import (
     warning,
 )
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.fullsync import Phase
+from kvrepl.replication.ledger import SyncLedger
 from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
+from kvrepl.replication.reasons import FullSyncReason
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.stream import ANY_DB, Stream
 from kvrepl.resp.values import NO_REPLY, OK, Reply
@@ -62,15 +64,6 @@ class Child(Enum):
     DISK = "an RDB file"
     SOCKETS = "an RDB sent to replicas"
     OTHER = "something else (AOF rewrite)"
-
-
-@dataclass(slots=True)
-class SyncCounters:
-    """`sync_full`, `sync_partial_ok` and `sync_partial_err` of INFO."""
-
-    full: int = 0
-    partial_ok: int = 0
-    partial_err: int = 0
 
 
 class MasterSide:
@@ -94,7 +87,7 @@ class MasterSide:
         now_ms: int,
     ) -> None:
         self.replicas: list[ReplicaLink] = []
-        self.counters = SyncCounters()
+        self.syncs = SyncLedger()
         self.good_replicas = 0
         self.no_replicas_since_ms = now_ms
         self.child: Child | None = None
@@ -183,11 +176,10 @@ class MasterSide:
             replid, offset = argv[1], wire.from_wire(integer(argv[2]))
             if self._stream.resumable(replid, offset):
                 return actions + self._resume(replica, offset, now_ms)
-            actions.append(self._explain_refusal(replica, replid, offset))
-            if not replid.startswith(b"?"):
-                self.counters.partial_err += 1
+            actions += self.syncs.refuse(replica, self._stream, replid, offset, now_ms)
         else:
             replica.pre_psync = True
+            self.syncs.open(replica, FullSyncReason.SYNC_COMMAND, now_ms)
         return actions + self._enter_full_sync(replica, now_ms)
 
     def on_keepalive(self, link: LinkId, now_ms: int) -> None:
@@ -237,7 +229,7 @@ class MasterSide:
             if replica is not None and replica.state is ReplicaState.WAIT_BGSAVE_START:
                 cursor = None if replica.rdb_only else self._backlog_cursor(group.offset)
                 replica.cursor = cursor
-                actions += self._begin_full_sync(replica, group.offset)
+                actions += self._begin_full_sync(replica, group.offset, now_ms)
         return actions
 
     def bgsave_not_started(self, now_ms: int) -> Actions:
@@ -266,7 +258,8 @@ class MasterSide:
             elif child is Child.SOCKETS:
                 actions += self._streamed(replica, now_ms)
             else:
-                replica.state = ReplicaState.SEND_BULK
+                replica.enter(ReplicaState.SEND_BULK)
+                self._enter_phase(replica, Phase.TRANSFER, now_ms)
                 actions.append(StartTransfer(replica.link))
         return actions + self._start_pending(now_ms)
 
@@ -276,9 +269,23 @@ class MasterSide:
         if replica is None or replica.state is not ReplicaState.SEND_BULK:
             return []
         if replica.rdb_only:
-            return self._finish_rdb_only(replica, now_ms)
-        actions = self._put_online(replica, now_ms)
-        return actions + self._start_stream(replica)
+            actions = self._finish_rdb_only(replica, now_ms)
+        else:
+            actions = self._put_online(replica, now_ms) + self._start_stream(replica)
+        return actions + self._start_pending(now_ms)
+
+    def snapshot_sent(self, link: LinkId, count: int, size_bytes: int = -1) -> None:
+        """More of the snapshot has been written to a replica's socket; for progress alone.
+
+        Args:
+            link: the replica; ignored where it has gone.
+            count: bytes of the snapshot, the framing apart.
+            size_bytes: of the whole file, -1 for a diskless snapshot.
+        """
+        replica = self._links.get(link)
+        if replica is not None and replica.sync is not None:
+            replica.sync.moved_bytes += count
+            replica.sync.size_bytes = size_bytes
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -308,6 +315,7 @@ class MasterSide:
             actions += self._check_timeout(replica, now_ms)
         actions += self._check_backlog_ttl(now_ms)
         actions += self._start_pending(now_ms)
+        actions += gate.tell_places(self._settings, self.replicas)
         self.count_good_replicas(now_ms)
         return actions
 
@@ -359,37 +367,15 @@ class MasterSide:
         # The replica has its whole snapshot, and we have not yet seen that the child is done.
         if self.child is not None and replica.state is ReplicaState.WAIT_BGSAVE_END:
             actions.append(ReapChildren())
-        if replica.stream_on_ack and replica.state is ReplicaState.ONLINE:
-            actions += self._start_stream(replica)
+        if replica.state is ReplicaState.ONLINE:
+            if replica.stream_on_ack:
+                actions += self._start_stream(replica)
+            actions += self.syncs.close(replica, now_ms)
         return actions
 
-    def _explain_refusal(self, replica: ReplicaLink, replid: bytes, offset: int) -> Action:
-        """Say why a partial resynchronization is not possible."""
-        history, backlog = self._stream.history, self._stream.backlog
-        if replid.startswith(b"?"):
-            return notice(f"Full resync requested by replica {replica.name}")
-        name = replid.lower()
-        asked = wire.to_wire(offset)
-        if name not in (history.replid, history.replid2):
-            return notice(
-                "Partial resynchronization not accepted: Replication ID mismatch (Replica asked "
-                f"for '{replid.decode('ascii', 'backslashreplace')}', my replication IDs are "
-                f"'{history.replid.decode()}' and '{history.replid2.decode()}')"
-            )
-        if not history.continues(replid, offset):
-            return notice(
-                "Partial resynchronization not accepted: Requested offset for second ID was "
-                f"{asked}, but I can reply up to {history.second_repl_offset}"
-            )
-        if backlog is not None and offset > backlog.end:
-            return warning(
-                f"Warning: replica {replica.name} tried to PSYNC with an offset that is greater "
-                "than the master replication offset."
-            )
-        return notice(
-            f"Unable to partial resync with replica {replica.name} for lack of backlog (Replica "
-            f"request was: {asked})."
-        )
+    def _enter_phase(self, replica: ReplicaLink, phase: Phase, now_ms: int) -> None:
+        if replica.sync is not None:
+            replica.sync.enter(phase, now_ms)
 
     def _backlog_cursor(self, offset: int) -> Cursor:
         backlog = self._stream.backlog
@@ -398,8 +384,9 @@ class MasterSide:
 
     def _resume(self, replica: ReplicaLink, offset: int, now_ms: int) -> Actions:
         """Go on from the backlog. No SELECT is forced: the replica knows its database."""
-        self.counters.partial_ok += 1
-        replica.state = ReplicaState.ONLINE
+        self.syncs.partial_ok += 1
+        replica.enter(ReplicaState.ONLINE)
+        self.syncs.remember(replica)
         replica.ack_at_ms = now_ms
         replica.cursor = self._backlog_cursor(offset)
         self.replicas.append(replica)
@@ -417,8 +404,7 @@ class MasterSide:
 
     def _enter_full_sync(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Put a replica among those that need a snapshot, and see how it can get one."""
-        self.counters.full += 1
-        replica.state = ReplicaState.WAIT_BGSAVE_START
+        replica.enter(ReplicaState.WAIT_BGSAVE_START)
         self.replicas.append(replica)
         actions: Actions = []
         if len(self.replicas) == 1 and self._stream.backlog is None:
@@ -432,8 +418,10 @@ class MasterSide:
                     f"'{history.replid.decode()}' and '{history.replid2.decode()}'"
                 )
             )
+        if gate.places(self._settings, self.replicas) == 0:
+            return actions + gate.tell_places(self._settings, self.replicas)
         if self.child is Child.DISK:
-            return actions + self._join_running_bgsave(replica)
+            return actions + self._join_running_bgsave(replica, now_ms)
         if self.child is Child.SOCKETS:
             text = "Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"
         elif self._delayed(replica):
@@ -456,7 +444,7 @@ class MasterSide:
             and settings.repl_diskless_sync_delay > 0
         )
 
-    def _join_running_bgsave(self, replica: ReplicaLink) -> Actions:
+    def _join_running_bgsave(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Let a replica share the disk snapshot in the making, where one waits since its start."""
         waiting = self._in_state(ReplicaState.WAIT_BGSAVE_END)
         first = next((r for r in waiting if not r.rdb_only or replica.rdb_only), None)
@@ -475,22 +463,28 @@ class MasterSide:
         if not replica.rdb_only:
             assert first.cursor is not None and first.cursor.offset == first.initial_offset
             replica.cursor = first.cursor.clone()
-        actions = self._begin_full_sync(replica, first.initial_offset)
+        actions = self._begin_full_sync(replica, first.initial_offset, now_ms)
         return [*actions, notice("Waiting for end of BGSAVE for SYNC")]
 
-    def _begin_full_sync(self, replica: ReplicaLink, offset: int) -> Actions:
+    def _begin_full_sync(self, replica: ReplicaLink, offset: int, now_ms: int) -> Actions:
         """Announce the snapshot at `offset`; all that is written from there on gathers for it."""
         replica.initial_offset = offset
-        replica.state = ReplicaState.WAIT_BGSAVE_END
+        replica.enter(ReplicaState.WAIT_BGSAVE_END)
+        phase = Phase.TRANSFER if self.child is Child.SOCKETS else Phase.SAVE
+        self._enter_phase(replica, phase, now_ms)
         self._stream.force_select()
         if replica.pre_psync:
             return []
         return [SendToReplica(replica.link, wire.full_resync(self._stream.history.replid, offset))]
 
     def _waiting_group(self) -> list[ReplicaLink]:
-        """The first replica that waits for a snapshot, and those that can share it."""
+        """The first replica that waits for a snapshot, and those that can share it.
+
+        No more than may pass the storm gate.
+        """
         waiting = self._in_state(ReplicaState.WAIT_BGSAVE_START)
-        return [r for r in waiting if r.requirements == waiting[0].requirements]
+        group = [r for r in waiting if r.requirements == waiting[0].requirements]
+        return group[: gate.places(self._settings, self.replicas)]
 
     def _start_pending(self, now_ms: int) -> Actions:
         """Start a snapshot for those that wait, where no child runs and none more is awaited."""
@@ -544,12 +538,16 @@ class MasterSide:
         ]
 
     def _put_online(self, replica: ReplicaLink, now_ms: int) -> Actions:
-        replica.state = ReplicaState.ONLINE
+        replica.enter(ReplicaState.ONLINE)
+        self._enter_phase(replica, Phase.LOAD, now_ms)
+        self.syncs.remember(replica)
         # Not its last sign of life: it could be loading, and is given the whole repl-timeout.
         replica.ack_at_ms = now_ms
         replica.stalled_since_ms = None
         self.count_good_replicas(now_ms)
-        return [notice(f"Synchronization with replica {replica.name} succeeded")]
+        actions: Actions = [notice(f"Synchronization with replica {replica.name} succeeded")]
+        # A peer that never acknowledges does not tell when it has loaded.
+        return actions + self.syncs.close(replica, now_ms) if replica.pre_psync else actions
 
     def _start_stream(self, replica: ReplicaLink) -> Actions:
         replica.stream_on_ack = False
@@ -557,11 +555,12 @@ class MasterSide:
         return [StartStream(replica.link, replica.cursor)]
 
     def _finish_rdb_only(self, replica: ReplicaLink, now_ms: int) -> Actions:
-        replica.state = ReplicaState.RDB_TRANSMITTED
+        replica.enter(ReplicaState.RDB_TRANSMITTED)
         text = (
             f"RDB transfer completed, rdb only replica ({replica.name}) should be disconnected asap"
         )
-        return [notice(text), *self._disconnect(replica, now_ms, flush=True)]
+        actions = [notice(text), *self.syncs.close(replica, now_ms)]
+        return actions + self._disconnect(replica, now_ms, flush=True)
 
     def _waits_in_silence(self, replica: ReplicaLink) -> bool:
         """Whether a bare newline must show this replica that we live: nothing else goes to it."""
@@ -597,6 +596,7 @@ class MasterSide:
             return []
         if self._stream.backlog is None or now_ms - self.no_replicas_since_ms <= ttl_s * 1000:
             return []
+        self.syncs.history_ended(self._stream.history, ttl_s)
         self._stream.history.change()
         self._stream.free_backlog()
         return [
@@ -610,7 +610,8 @@ class MasterSide:
     def _forget(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Take a replica off the list; kill the child that only it waited for."""
         waited = replica.state is ReplicaState.WAIT_BGSAVE_END
-        replica.state = ReplicaState.NONE
+        replica.enter(ReplicaState.NONE)
+        replica.sync = None
         self.replicas.remove(replica)
         if replica.cursor is not None:
             replica.cursor.close()

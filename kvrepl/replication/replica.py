@@ -12,6 +12,11 @@ What is applied. Bytes go to the shell as they come (ApplyStream); the offset mo
 go to our own backlog, only when the shell reports them applied, which inside a MULTI is at EXEC.
 What is not applied when the link breaks is forgotten and asked for again.
 
+What is refused. With replica-refuse-empty-master, a snapshot without a key is not taken in exchange
+for a dataset with some: the link goes to REFUSED, nothing of ours changes, and nobody is asked
+again until an operator decides (REPLICAOF asks anew, the setting turned off accepts). Otherwise a
+master that lost its files would, by restarting, empty every copy.
+
 Retries. A refused handshake waits for the next second; a lost link, an aborted transfer and a
 timeout reconnect at once, before the master's backlog moves on.
 
@@ -26,7 +31,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kvrepl.errors import CommandError
-from kvrepl.replication import handshake, wire
+from kvrepl.replication import handshake, reasons, wire
 from kvrepl.replication.actions import (
     AbortTransfer,
     Actions,
@@ -44,8 +49,10 @@ from kvrepl.replication.actions import (
     notice,
     warning,
 )
+from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.handshake import PsyncOutcome, PsyncReply
 from kvrepl.replication.payload import FramingError, Payload
+from kvrepl.replication.preview import Preview
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import TRANSITIONS, State
 from kvrepl.replication.stream import Stream
@@ -68,6 +75,9 @@ class ReplicaSide:
         disconnect_sub_replicas: called where those who follow us cannot go on.
         dataset_is_empty: asked when a snapshot begins (repl-diskless-load on-empty-db).
         on_psync_outcome: told whether the master accepted our PSYNC, for a planned failover.
+
+    Attributes:
+        sync: the full sync under way, last_sync the last one that succeeded; None where none.
     """
 
     def __init__(
@@ -102,6 +112,10 @@ class ReplicaSide:
         self._awaited: deque[handshake.Request] = deque()
         self._ack_at_once = False
         self._lost_while_loading = False
+        self._preview = Preview()
+        self._holds_nothing = "it has never been synchronized"
+        self.sync: FullSync | None = None
+        self.last_sync: FullSync | None = None
         self._pending: deque[bytes] = deque()
         self.pending_bytes = 0
 
@@ -138,6 +152,7 @@ class ReplicaSide:
         actions = self._leave_link(now_ms)
         self._enter(State.NONE)
         self.resume_db = None
+        self._holds_nothing = "it was a master"
         self.down_since_ms = None
         return actions
 
@@ -189,7 +204,7 @@ class ReplicaSide:
         if self.syncing:
             text = f"I/O error trying to sync with MASTER: {reason}"
             return self._abort_and_reconnect(warning(text), now_ms, close=False)
-        if self.state in (State.NONE, State.CONNECT):
+        if self.state in (State.NONE, State.CONNECT, State.REFUSED):
             return []
         if self.state is State.RECEIVE_PSYNC_REPLY:
             text = "Master did not reply to PSYNC, will try later"
@@ -203,6 +218,7 @@ class ReplicaSide:
         if self.state is not State.CONNECTED:
             return []
         self.resume_db = None
+        self._holds_nothing = "the stream broke the protocol, so that its place in it is unknown"
         actions: Actions = [warning(f"Protocol error from master: {text}"), Close()]
         return actions + self._disconnected(now_ms)
 
@@ -262,8 +278,13 @@ class ReplicaSide:
             self.resume_db = stream_db
         else:
             history.detach()
+            self._holds_nothing = "its master named no place in its history"
         self._stream.create_backlog()
         actions.append(notice("MASTER <-> REPLICA sync: Finished with success"))
+        if self.sync is not None:
+            self.sync.end(now_ms)
+            self.last_sync, self.sync = self.sync, None
+            actions.append(notice(f"Full sync, {self.last_sync.reason}: {self.last_sync.told()}"))
         return actions + self._begin_stream(stream_db, now_ms)
 
     # --- time ---------------------------------------------------------------------------------
@@ -275,6 +296,8 @@ class ReplicaSide:
             return []
         if state is State.LOADING:
             return [] if self._lost_while_loading else [Send(wire.KEEPALIVE)]
+        if state is State.REFUSED:
+            return self._reconsider(now_ms)
         if state is State.CONNECT:
             text = f"Connecting to MASTER {self.address}"
             return [notice(text), *self._connect(now_ms)]
@@ -306,6 +329,7 @@ class ReplicaSide:
 
     def _connect(self, now_ms: int) -> Actions:
         self._enter(State.CONNECTING)
+        self.sync = None
         self.last_io_ms = now_ms
         self._line = self._held = b""
         self._ack_at_once = self._lost_while_loading = False
@@ -356,8 +380,9 @@ class ReplicaSide:
         if self.state is State.CONNECTED:
             actions += [notice("Connection with master lost."), LinkDown()]
             self.down_since_ms = now_ms
-        if self.state not in (State.NONE, State.CONNECT):
+        if self.state not in (State.NONE, State.CONNECT, State.REFUSED):
             actions.append(Close())
+        self.sync = None
         self._pending.clear()
         self.pending_bytes = 0
         return actions
@@ -368,9 +393,32 @@ class ReplicaSide:
         if self.resume_db is not None:
             actions.append(notice("Discarding previously cached master state."))
         self.resume_db = None
+        self._holds_nothing = "the load of a snapshot did not end, for which the data was given up"
         actions += self._disconnect_sub_replicas(now_ms)
         self._stream.free_backlog()
         return actions
+
+    @property
+    def _is_refused(self) -> bool:
+        """Whether the snapshot that has come would empty a dataset that the operator protects."""
+        return (
+            self._settings.replica_refuse_empty_master
+            and self._preview.has_keys is False
+            and not self._dataset_is_empty()
+        )
+
+    def _refuse_empty_master(self) -> Actions:
+        self._enter(State.REFUSED)
+        self.sync = None
+        text = reasons.refused_empty_master(self.address)
+        return [warning(text), AbortTransfer(self._load, refused=True), Close()]
+
+    def _reconsider(self, now_ms: int) -> Actions:
+        """Ask the refused master again as soon as its answer would be taken."""
+        if self._settings.replica_refuse_empty_master and not self._dataset_is_empty():
+            return []
+        text = f"The empty dataset of MASTER {self.address} would be accepted now"
+        return [notice(text), *self._connect(now_ms)]
 
     def _begin_stream(self, db: int, now_ms: int) -> Actions:
         """The dataset stands at our offset: from here on the link carries the stream."""
@@ -406,7 +454,7 @@ class ReplicaSide:
         if state is State.LOADING:
             self._held += data
             return b""
-        if state in (State.NONE, State.CONNECT, State.CONNECTING):
+        if state in (State.NONE, State.CONNECT, State.CONNECTING, State.REFUSED):
             return b""  # closed meanwhile: the rest of a read belongs to nobody
         line, newline, rest = data.partition(b"\n")
         if not self._line:
@@ -473,13 +521,13 @@ class ReplicaSide:
         if outcome is PsyncOutcome.CONTINUE and self.resume_db is not None:
             return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
         if outcome is PsyncOutcome.FULL:
-            return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply)
+            return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply, now_ms)
         # Where a failover was refused, the outcome makes us a master again and all is over.
         refusal = self._on_psync_outcome(False, now_ms)
         if self.state is not State.RECEIVE_PSYNC_REPLY:
             return refusal
         if outcome is PsyncOutcome.UNSUPPORTED:
-            return refusal + self._fall_back_to_sync(line)
+            return refusal + self._fall_back_to_sync(line, now_ms)
         if outcome is PsyncOutcome.CONTINUE:
             return self._refuse(warning(f"Unexpected reply to PSYNC from master: {line}"))
         text = f"Master is currently unable to PSYNC but should be in the future: {line}"
@@ -500,18 +548,27 @@ class ReplicaSide:
         assert self.resume_db is not None
         return [*actions, notice(text), *self._begin_stream(self.resume_db, now_ms)]
 
-    def _expect_snapshot(self, reply: PsyncReply) -> Actions:
+    def _expect_snapshot(self, reply: PsyncReply, now_ms: int) -> Actions:
         """+FULLRESYNC: remember what was announced; nothing of ours changes before the load."""
         self._enter(State.RECEIVE_FRAMING)
         if reply.replid is None:
             self._announced = None
+            self.sync = FullSync("malformed_reply", now_ms, self.address)
             return [warning("Master replied with wrong +FULLRESYNC syntax.")]
         self._announced = reply.replid, reply.offset
-        return [notice(f"Full resync from master: {reply.replid.decode()}:{reply.offset}")]
+        held = self._holds_nothing if self.resume_db is None else ""
+        reason, told = reasons.seen_from_replica(self._stream.history, *self._announced, held)
+        self.sync = FullSync(reason, now_ms, self.address)
+        announced = f"{reply.replid.decode()}:{reply.offset}"
+        return [
+            notice(f"Full resync from master: {announced}"),
+            notice(f"Full sync, {reason}: {told}"),
+        ]
 
-    def _fall_back_to_sync(self, line: str) -> Actions:
+    def _fall_back_to_sync(self, line: str, now_ms: int) -> Actions:
         """A master from before PSYNC: it sends a snapshot for SYNC and knows no offsets."""
         self._announced = None
+        self.sync = FullSync("sync_command", now_ms, self.address)
         self._enter(State.RECEIVE_FRAMING)
         return [
             notice(f"Master does not support PSYNC or is in error state (reply: {line})"),
@@ -527,6 +584,12 @@ class ReplicaSide:
             payload = self.payload = Payload.announced_by(line)
         except FramingError as error:
             return self._abort_and_reconnect(warning(error.text), now_ms)
+        self._preview = Preview()
+        if self.sync is not None:
+            self.sync.enter(Phase.TRANSFER, now_ms)
+            self.sync.size_bytes = payload.size_bytes
+            if payload.mark and self.last_sync is not None:
+                self.sync.expected_bytes = self.last_sync.moved_bytes
         self._load = _LOADS.get(self._settings.repl_diskless_load, Load.FROM_FILE)
         if self._load is Load.IN_PLACE and not self._dataset_is_empty():
             self._load = Load.FROM_FILE
@@ -550,7 +613,11 @@ class ReplicaSide:
         assert self.payload is not None
         chunk, rest = self.payload.take(data)
         if chunk:
+            self._preview.feed(chunk)
             actions.append(Chunk(chunk))
+        if self.sync is not None:
+            self.sync.moved_bytes = self.payload.read_bytes
+            self.sync.expected_bytes = self.sync.expected_bytes or self._preview.used_bytes
         if self.payload.done:
             actions += self._finish_transfer(now_ms)
         return rest
@@ -558,7 +625,11 @@ class ReplicaSide:
     def _finish_transfer(self, now_ms: int) -> Actions:
         """The snapshot is here whole: hand it to the shell, after those who cannot go on left."""
         assert self.payload is not None
+        if self._is_refused:
+            return self._refuse_empty_master()
         self._enter(State.LOADING)
+        if self.sync is not None:
+            self.sync.enter(Phase.LOAD, now_ms)
         self._ack_at_once = bool(self.payload.mark)
         actions: Actions = []
         if self._load is Load.FROM_FILE:

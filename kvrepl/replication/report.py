@@ -6,7 +6,10 @@ Source: Redis 7.0, server.c (genRedisInfoString, section replication), replicati
 
 from __future__ import annotations
 
+from kvrepl.replication import gate
+from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.links import ReplicaLink, ReplicaState
+from kvrepl.replication.master import MasterSide
 from kvrepl.replication.replica import ReplicaSide
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.states import State
@@ -27,12 +30,13 @@ def role_reply(replication: Replication) -> Reply:
     return [b"slave", host, replica.port, replica.state.role.encode(), offset]
 
 
-def info_fields(replication: Replication, now_ms: int) -> list[Field]:
-    """Return the fields of INFO replication in their order.
+def info_fields(replication: Replication, now_ms: int, child_fraction: float = 0.0) -> list[Field]:
+    """Return the fields of INFO replication in their order, and ours after them.
 
     Args:
         replication: what is reported.
         now_ms: the clock that the machines are given.
+        child_fraction: how much of its keys the running RDB child has written.
 
     Returns:
         (name, value) pairs. O(replicas).
@@ -59,7 +63,58 @@ def info_fields(replication: Replication, now_ms: int) -> list[Field]:
         ("repl_backlog_size", settings.repl_backlog_size),
         ("repl_backlog_first_byte_offset", backlog.first_byte_offset if backlog else 0),
         ("repl_backlog_histlen", backlog.histlen if backlog else 0),
+        *_link_sync_fields(replication.replica, now_ms),
+        *_full_sync_fields(master, now_ms, child_fraction),
     ]
+
+
+def _link_sync_fields(replica: ReplicaSide, now_ms: int) -> list[Field]:
+    """Our own fields about the link to our master; none on a server that never had one."""
+    fields: list[Field] = []
+    if replica.state is State.REFUSED:
+        fields.append(("kvrepl_master_refused", "empty_dataset"))
+    if replica.sync is not None:
+        fields.append(("kvrepl_master_sync", _running_line(replica.sync, now_ms, 0.0)))
+    if replica.last_sync is not None:
+        fields.append(("kvrepl_master_last_sync", _ended_line(replica.last_sync)))
+    return fields
+
+
+def _full_sync_fields(master: MasterSide, now_ms: int, child_fraction: float) -> list[Field]:
+    """Our own fields about full syncs of replicas: causes, those under way, the last one."""
+    under_way = [link for link in master.replicas if link.sync is not None]
+    fields: list[Field] = [
+        (f"kvrepl_full_sync_reason_{reason.value}", count)
+        for reason, count in master.syncs.by_reason.items()
+    ]
+    fields.append(("kvrepl_full_syncs_running", gate.running(master.replicas)))
+    fields.append(("kvrepl_full_syncs_in_line", sum(link.place > 0 for link in under_way)))
+    for number, link in enumerate(under_way):
+        assert link.sync is not None
+        line = _running_line(link.sync, now_ms, child_fraction)
+        fields.append((f"kvrepl_full_sync{number}", f"{line},place={link.place}"))
+    if master.syncs.last is not None:
+        fields.append(("kvrepl_last_full_sync", _ended_line(master.syncs.last)))
+    return fields
+
+
+def _running_line(sync: FullSync, now_ms: int, child_fraction: float) -> str:
+    done = sync.progress(now_ms, child_fraction)
+    return (
+        f"peer={sync.peer},reason={sync.reason},phase={sync.phase.value},"
+        f"bytes={sync.moved_bytes},total_bytes={sync.size_bytes},"
+        f"expected_bytes={sync.expected_bytes},perc={100 * done.fraction:.2f},"
+        f"eta_seconds={done.eta_s},age_seconds={_seconds(now_ms - sync.began_ms)}"
+    )
+
+
+def _ended_line(sync: FullSync) -> str:
+    framing = "diskless" if sync.diskless else "disk"
+    phases = "".join(f",{phase.value}_ms={sync.spent_ms.get(phase, 0)}" for phase in Phase)
+    return (
+        f"peer={sync.peer},reason={sync.reason},framing={framing},"
+        f"bytes={sync.moved_bytes},total_ms={sync.total_ms}{phases}"
+    )
 
 
 def _replica_line(link: ReplicaLink, now_ms: int) -> str:

@@ -165,7 +165,8 @@ class Replication:
         if not 0 <= port <= MAX_PORT:
             raise CommandError(b"ERR Invalid master port")
         replica = self.replica
-        if not self.is_master and replica.host.lower() == host.lower() and replica.port == port:
+        same = replica.host.lower() == host.lower() and replica.port == port
+        if same and replica.state not in (State.NONE, State.REFUSED):
             text = "REPLICAOF would result into synchronization with the master we are already "
             text += "connected with. No operation performed."
             return ALREADY_CONNECTED, [notice(text)]
@@ -319,7 +320,7 @@ class Replication:
             text = f"Failover target {failover.target} is synced, failing over."
         else:
             return []
-        failover.state = FailoverState.IN_PROGRESS
+        failover.enter(FailoverState.IN_PROGRESS)
         self.replica.failing_over = True
         return [notice(text), *self._follow(failover.host, failover.port, now_ms)]
 

@@ -33,6 +33,8 @@ class ReplicationSettings:
     repl_diskless_sync_delay: int = 5
     repl_diskless_sync_max_replicas: int = 0
     repl_diskless_load: str = "disabled"
+    repl_max_concurrent_full_syncs: int = 0
+    replica_refuse_empty_master: bool = False
     min_replicas_to_write: int = 0
     min_replicas_max_lag: int = 10
     replica_announced: bool = True

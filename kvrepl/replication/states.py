@@ -1,24 +1,10 @@
 """Where the link of a replica to its master can be, and what may follow what.
 
-States, what each one waits for, and what ROLE calls it (Redis's names without REPL_STATE_)
-
-    NONE                 nothing: this server is a master            none
-    CONNECT              the next second, to try again               connect
-    CONNECTING           the connection                              connecting
-    RECEIVE_PING_REPLY   the reply to PING                           handshake
-    RECEIVE_AUTH_REPLY   the reply to AUTH                           handshake
-    RECEIVE_PORT_REPLY   the reply to REPLCONF listening-port        handshake
-    RECEIVE_IP_REPLY     the reply to REPLCONF ip-address            handshake
-    RECEIVE_CAPA_REPLY   the reply to REPLCONF capa                  handshake
-    RECEIVE_PSYNC_REPLY  the reply to PSYNC                          handshake
-    RECEIVE_FRAMING      the line before the snapshot                sync
-    TRANSFER             the snapshot                                sync
-    LOADING              the shell, which loads it                   sync
-    CONNECTED            stream bytes                                connected
+The names are Redis's without REPL_STATE_. docs/PSYNC.md shows this table as a page.
 
 Redis writes its requests in two states of their own (SEND_HANDSHAKE, SEND_PSYNC) because a write
 may block there; here a request is an action and takes no time. Its one TRANSFER is three
-states here, as they wait for different things.
+states here, as they wait for different things. REFUSED is ours (replica-refuse-empty-master).
 
 Source: Redis 7.0, server.h (REPL_STATE_*), replication.c (roleCommand).
 """
@@ -30,29 +16,36 @@ from typing import Final
 
 
 class State(Enum):
-    """Where the link to the master is; the value is what ROLE says."""
+    """Where the link to the master is.
 
-    def __new__(cls, order: int, role: str) -> State:
+    Attributes:
+        role: what ROLE calls it.
+        awaits: what it waits for.
+    """
+
+    def __new__(cls, order: int, role: str, awaits: str) -> State:
         member = object.__new__(cls)
         member._value_ = order
         return member
 
-    def __init__(self, order: int, role: str) -> None:
+    def __init__(self, order: int, role: str, awaits: str) -> None:
         self.role = role
+        self.awaits = awaits
 
-    NONE = 0, "none"
-    CONNECT = 1, "connect"
-    CONNECTING = 2, "connecting"
-    RECEIVE_PING_REPLY = 3, "handshake"
-    RECEIVE_AUTH_REPLY = 4, "handshake"
-    RECEIVE_PORT_REPLY = 5, "handshake"
-    RECEIVE_IP_REPLY = 6, "handshake"
-    RECEIVE_CAPA_REPLY = 7, "handshake"
-    RECEIVE_PSYNC_REPLY = 8, "handshake"
-    RECEIVE_FRAMING = 9, "sync"
-    TRANSFER = 10, "sync"
-    LOADING = 11, "sync"
-    CONNECTED = 12, "connected"
+    NONE = 0, "none", "nothing: this server is a master"
+    CONNECT = 1, "connect", "the next second, to try again"
+    CONNECTING = 2, "connecting", "the connection"
+    RECEIVE_PING_REPLY = 3, "handshake", "the reply to PING"
+    RECEIVE_AUTH_REPLY = 4, "handshake", "the reply to AUTH"
+    RECEIVE_PORT_REPLY = 5, "handshake", "the reply to REPLCONF listening-port"
+    RECEIVE_IP_REPLY = 6, "handshake", "the reply to REPLCONF ip-address"
+    RECEIVE_CAPA_REPLY = 7, "handshake", "the reply to REPLCONF capa"
+    RECEIVE_PSYNC_REPLY = 8, "handshake", "the reply to PSYNC"
+    RECEIVE_FRAMING = 9, "sync", "the line before the snapshot"
+    TRANSFER = 10, "sync", "the snapshot"
+    LOADING = 11, "sync", "the shell, which loads it"
+    CONNECTED = 12, "connected", "stream bytes"
+    REFUSED = 13, "refused", "an operator: the master is empty and we are not"
 
 
 _AWAY: Final = {State.CONNECT, State.CONNECTING, State.NONE}
@@ -69,7 +62,8 @@ TRANSITIONS: Final[dict[State, set[State]]] = {
     State.RECEIVE_CAPA_REPLY: {State.RECEIVE_PSYNC_REPLY} | _AWAY,
     State.RECEIVE_PSYNC_REPLY: {State.RECEIVE_FRAMING, State.CONNECTED} | _AWAY,
     State.RECEIVE_FRAMING: {State.TRANSFER} | _AWAY,
-    State.TRANSFER: {State.LOADING} | _AWAY,
+    State.TRANSFER: {State.LOADING, State.REFUSED} | _AWAY,
     State.LOADING: {State.CONNECTED} | _AWAY,
     State.CONNECTED: _AWAY,
+    State.REFUSED: _AWAY,
 }

@@ -48,16 +48,18 @@ class Feed:
     Attributes:
         cursor: its place in the stream, once that flows.
         file: chunks of the snapshot that remain to be sent from disk.
+        file_bytes: how long the whole file is.
         diskless: whether it takes part in the running diskless transfer.
         soft_since_ms: since when it is beyond the soft limit of its output buffer.
     """
 
-    __slots__ = ("client", "cursor", "diskless", "file", "soft_since_ms")
+    __slots__ = ("client", "cursor", "diskless", "file", "file_bytes", "soft_since_ms")
 
     def __init__(self, client: Client) -> None:
         self.client = client
         self.cursor: Cursor | None = None
         self.file: Iterator[bytes] | None = None
+        self.file_bytes = 0
         self.diskless = False
         self.soft_since_ms = 0
 
@@ -212,13 +214,13 @@ class Feeds:
         server = self._server
         name = server.saver.file
         try:
-            size = server.disk.size(name)
+            feed.file_bytes = server.disk.size(name) or 0
             feed.file = server.disk.read(name, CHUNK_BYTES)
         except StorageError as error:
             server.log.warning(f"SYNC failed. Can't open/stat DB after BGSAVE: {error}")
             self.close(link, flush=False)
             return
-        self._write(feed, b"$%d\r\n" % (size or 0))
+        self._write(feed, b"$%d\r\n" % feed.file_bytes)
         self._send_file(feed)
 
     def _send_file(self, feed: Feed) -> None:
@@ -237,6 +239,7 @@ class Feeds:
                 shell.carry_out(shell.machine.master.transfer_done(feed.client.id, shell.now_ms()))
                 return
             self._write(feed, chunk)
+            self._shell.machine.master.snapshot_sent(feed.client.id, len(chunk), feed.file_bytes)
 
     # ------------------------------------------------------ snapshot from a pipe
 
@@ -333,6 +336,7 @@ class Feeds:
             return True
         for feed in receivers:
             self._write(feed, chunk)
+            self._shell.machine.master.snapshot_sent(feed.client.id, len(chunk))
         return bool(chunk)
 
     def _pipe_ended(self) -> None:

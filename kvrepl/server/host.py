@@ -117,8 +117,7 @@ class ServerHost:
         server = self._server
         server.children.fork_us = 0
         server.aof.log.writer.delayed_fsync = 0
-        counters = server.replication.machine.master.counters
-        counters.full = counters.partial_ok = counters.partial_err = 0
+        server.replication.machine.master.syncs.clear()
         server.cron.peak_bytes = server.cron.used_bytes
 
     def flushed_all(self) -> None:

@@ -339,9 +339,9 @@ class MasterLink:
                     keyspace.sink.ready(db, key)
         self._server.engine.settle()
 
-    def abort_transfer(self) -> None:
-        """The snapshot will not be completed."""
-        if not self._failure:
+    def abort_transfer(self, *, refused: bool) -> None:
+        """The snapshot will not be completed, or is not wanted."""
+        if not self._failure and not refused:
             self._server.log.warning(
                 f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
             )

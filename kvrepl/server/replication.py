@@ -92,7 +92,8 @@ class ReplicationShell:
         for name in (
             "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
             "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
-            "repl_diskless_load", "min_replicas_to_write", "min_replicas_max_lag",
+            "repl_diskless_load", "repl_max_concurrent_full_syncs", "replica_refuse_empty_master",
+            "min_replicas_to_write", "min_replicas_max_lag",
             "replica_announced", "replica_priority", "replica_read_only", "masterauth",
         ):  # fmt: skip
             setattr(settings, name, getattr(config, name))
@@ -250,7 +251,9 @@ class ReplicationShell:
 
     def info(self) -> list[tuple[str, str | int]]:
         """The fields of INFO replication."""
-        return info_fields(self.machine, self.now_ms())
+        child = self._server.children.active
+        fraction = child.keys / child.keys_total if child and child.keys_total else 0.0
+        return info_fields(self.machine, self.now_ms(), fraction)
 
     # ------------------------------------------------------------------ shutdown
 
@@ -379,8 +382,8 @@ class ReplicationShell:
                 link.chunk(data)
             case do.LoadSnapshot():
                 link.load_snapshot()
-            case do.AbortTransfer():
-                link.abort_transfer()
+            case do.AbortTransfer(_, refused):
+                link.abort_transfer(refused=refused)
             case do.LinkUp(db):
                 link.up(db)
             case do.ApplyStream(data):

@@ -85,6 +85,20 @@ REPLICATION: Final[tuple[Setting, ...]] = (
         Flags.DENY_LOADING,
     ),
     number(
+        "repl-max-concurrent-full-syncs",
+        0,
+        INT_MAX,
+        0,
+        "Full syncs of replicas that run at once, the others wait in line; 0: no limit.",
+        flags=Flags.OWN,
+    ),
+    yes_no(
+        "replica-refuse-empty-master",
+        False,
+        "Do not give up data for the snapshot of a master that has none.",
+        flags=Flags.OWN,
+    ),
+    number(
         "repl-ping-replica-period",
         1,
         INT_MAX,

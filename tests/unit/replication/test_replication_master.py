@@ -272,7 +272,7 @@ def test_psync_within_the_backlog_is_continued_from_its_offset() -> None:
     actions = shell.psync(2, replid, 23 + len(SET) + 1)
     assert actions[1] == do.SendToReplica(2, b"+CONTINUE %b\r\n" % replid)
     assert shell.read(2) == SET, "no SELECT is forced"
-    assert shell.master.counters.partial_ok == 1
+    assert shell.master.syncs.partial_ok == 1
     # A replica that did not declare psync2 is not told the id.
     assert do.SendToReplica(3, b"+CONTINUE\r\n") in shell.psync(3, replid.upper(), 1)
 
@@ -284,7 +284,7 @@ def test_psync_at_the_end_is_granted_and_beyond_it_is_not(ahead: int, granted: b
     shell.repl.stream.feed(0, SET)
     shell.psync(2, shell.repl.history.replid, shell.repl.history.offset + ahead)
     assert (shell.state(2) is ReplicaState.ONLINE) == granted
-    assert shell.master.counters.partial_err == int(not granted)
+    assert shell.master.syncs.partial_err == int(not granted)
 
 
 def test_psync_before_the_backlog_is_refused() -> None:
@@ -307,7 +307,7 @@ def test_psync_of_unknown_id_is_a_full_sync_and_counts_as_refused() -> None:
     shell.psync(2, b"f" * 40, 1)
     shell.psync(3, ZERO_ID, 0)
     shell.psync(4)
-    counters = shell.master.counters
+    counters = shell.master.syncs
     assert (counters.full, counters.partial_ok, counters.partial_err) == (4, 0, 2)
 
 
