@@ -120,8 +120,8 @@ class Server:
         )
         if not COMPILED:
             log.warning(
-                "WARNING: The compiled parts are not in use, and everything is several times slower."
-                " A C compiler at installation brings them; KVREPL_PURE=1 leaves them out."
+                "WARNING: The compiled parts are not in use, so everything is several times"
+                " slower. A C compiler at installation brings them; KVREPL_PURE=1 leaves them out."
             )
         if config.config_file or config.explicit:
             log.warning("Configuration loaded")
