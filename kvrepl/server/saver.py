@@ -66,7 +66,7 @@ class Saver:
         last_try_s: Unix time at which the last BGSAVE was started.
         last_ok: how the last one ended (rdb_last_bgsave_status).
         last_duration_s: how long it took, -1 before the first.
-        saves: good saves to disk.
+        saves: saves to disk that were begun (INFO rdb_saves).
         scheduled: a BGSAVE is to start as soon as no child runs.
         file: the name that the last BGSAVE wrote to, or writes to (`dbfilename` at its start).
         loading: progress of a load, None when there is none.
@@ -107,6 +107,7 @@ class Saver:
         """
         if self.is_saving:
             raise CommandError(b"ERR Background save already in progress")
+        self.saves += 1
         try:
             self._write_file(self._server.config.dbfilename, self.info())
         except StorageError as error:
@@ -119,7 +120,6 @@ class Saver:
         self._server.engine.keyspace.dirty = 0
         self.last_save_s = self._server.clock.now_ms() // 1000
         self.last_ok = True
-        self.saves += 1
         self._server.update_disk_gate()
 
     def _write_file(
@@ -204,6 +204,7 @@ class Saver:
         """
         server = self._server
         keyspace = server.engine.keyspace
+        self.saves += 1
         self.last_try_s = server.clock.now_ms() // 1000
         chosen = info if info is not None else self.info()
         name = server.config.dbfilename
@@ -236,7 +237,6 @@ class Saver:
             server.engine.keyspace.dirty -= self._dirty_before
             self.last_save_s = now_s
             self.last_ok = True
-            self.saves += 1
         else:
             discard(server.disk, temp_rdb(child.pid))  # it may have had no time to
             if ending.signal:

@@ -1,0 +1,302 @@
+"""Saving by a child: how it ends, what it holds, what is left behind, what the server says.
+
+Source of the behaviour: rdb.c, server.c (checkChildrenDone), db.c (flushallCommand) of Redis 7.0.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+from pathlib import Path
+
+import pytest
+import redis
+
+from tests.interop.conftest import Launcher
+from tests.interop.harness import Kind, Server, wait_until
+
+SAVE_RARELY = "100000 1"
+"""A save point that is never reached: with one, a failed save closes the server for writes."""
+SLOW_US = 10_000
+KEYS = 1_000
+
+
+def fill(server: Server, keys: int = KEYS) -> None:
+    """Write some keys of several types."""
+    pipe = server.client().pipeline(transaction=False)
+    for number in range(keys):
+        pipe.set(f"string:{number}", "v" * (number % 100))
+    pipe.rpush("list", *range(500))
+    pipe.hset("hash", mapping={f"field{n}": n for n in range(500)})
+    pipe.zadd("zset", {f"member{n}": n for n in range(500)})
+    pipe.sadd("set", *range(500))
+    pipe.execute()
+
+
+def children_of(pid: int) -> list[int]:
+    """Give the pids of a process's children, zombies included."""
+    return [
+        int(pid)
+        for pid in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+        if Path(f"/proc/{pid}").exists()
+    ]
+
+
+def child_of(server: Server) -> int:
+    """Wait for the saving child; give its pid."""
+    return wait_until(lambda: children_of(server.pid), "a child runs", server)[0]
+
+
+def temporary_files(server: Server) -> list[str]:
+    """Give the names of what a writer has not finished."""
+    return sorted(path.name for path in server.folder.rglob("temp-*"))
+
+
+def begin_slow_save(server: Server) -> int:
+    """Start a BGSAVE that takes seconds; give the child's pid when its file exists."""
+    server.config_set(rdb_key_save_delay=SLOW_US)
+    server.call("BGSAVE")
+    pid = child_of(server)
+    wait_until(lambda: temporary_files(server), "the child writes", server)
+    server.config_set(rdb_key_save_delay=0)
+    return pid
+
+
+def wait_no_child(server: Server) -> None:
+    """Wait until the child has been reaped."""
+    wait_until(lambda: not server.info("persistence")["rdb_bgsave_in_progress"], "no child", server)
+
+
+def wait_saved(server: Server) -> None:
+    """Wait until a save has been begun by somebody, and has ended well."""
+    wait_until(lambda: server.info("persistence")["rdb_saves"], "a save begins", server)
+    wait_no_child(server)
+    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGKILL, "err"), (signal.SIGXCPU, "err"), (signal.SIGUSR1, "ok")],
+    ids=["SIGKILL", "SIGXCPU", "SIGUSR1"],
+)
+def test_bgsave_child_killed_leaves_the_last_file_and_nothing_else(
+    launch: Launcher, kind: Kind, number: signal.Signals, status: str
+) -> None:
+    server = launch(kind, save=SAVE_RARELY)
+    server.call("SET", "k", "saved")
+    server.call("SAVE")
+    saved = (server.folder / "dump.rdb").read_bytes()
+    fill(server)
+    pid = begin_slow_save(server)
+
+    os.kill(pid, number)
+    wait_no_child(server)
+
+    assert server.info("persistence")["rdb_last_bgsave_status"] == status
+    assert (server.folder / "dump.rdb").read_bytes() == saved
+    assert not temporary_files(server)
+    assert not children_of(server.pid)
+    if status == "ok":
+        server.call("SET", "k", "accepted")
+    else:
+        with pytest.raises(redis.ResponseError, match="^MISCONF Redis is configured to save RDB"):
+            server.call("SET", "k", "refused")
+        with pytest.raises(redis.ResponseError, match="^MISCONF"):
+            server.call("PING")
+        server.call("BGSAVE")
+        wait_no_child(server)
+        server.call("SET", "k", "accepted")
+
+
+def test_bgsave_child_ignores_sigterm_meant_for_the_group(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    fill(server, 100)
+    pid = begin_slow_save(server)
+
+    os.kill(pid, signal.SIGTERM)
+    wait_no_child(server)
+
+    assert server.info("persistence")["rdb_saves"] == 1
+    assert server.call("PING")
+
+
+def test_bgsave_child_of_a_killed_server_ends_with_it(launch: Launcher) -> None:
+    server = launch("kvrepl")
+    fill(server)
+    pid = begin_slow_save(server)
+
+    server.kill()
+
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone")
+    assert not temporary_files(server)
+    assert not (server.folder / "dump.rdb").exists()
+
+
+def test_rewrite_child_of_a_killed_server_ends_with_it(launch: Launcher) -> None:
+    server = launch("kvrepl", appendonly="yes")
+    fill(server)
+    server.config_set(rdb_key_save_delay=SLOW_US)
+    server.call("BGREWRITEAOF")
+    pid = child_of(server)
+
+    server.kill()
+
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone")
+    assert not temporary_files(server)
+    before = KEYS + 4
+    assert server.start().call("DBSIZE") == before
+
+
+def test_bgsave_child_holds_no_socket_of_the_server(launch: Launcher) -> None:
+    server = launch("kvrepl")
+    fill(server)
+    pid = begin_slow_save(server)
+
+    port = f":{server.port:04X}"
+    lines = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ours = {f"socket:[{words[9]}]" for words in lines if words[1].endswith(port)}
+    held = {os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()}
+
+    assert len(ours) >= 2, "a listening socket and a client"
+    assert not ours & held
+
+
+def test_shutdown_while_a_child_saves_ends_both(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    fill(server)
+    pid = begin_slow_save(server)
+
+    assert server.terminate() == 0
+
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone")
+    assert not temporary_files(server)
+
+
+def test_save_and_bgsave_while_a_child_saves_are_refused(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    fill(server)
+    pid = begin_slow_save(server)
+
+    for command in ("SAVE", "BGSAVE"):
+        with pytest.raises(redis.ResponseError, match="^Background save already in progress"):
+            server.call(command)
+    os.kill(pid, signal.SIGUSR1)
+
+
+def test_bgsave_during_a_rewrite_waits_if_scheduled(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, appendonly="yes", rdb_key_save_delay=2_000)
+    fill(server, 200)
+    server.call("BGREWRITEAOF")
+
+    with pytest.raises(redis.ResponseError, match=r"^Another child process is active \(AOF\?\)"):
+        server.call("BGSAVE")
+    assert server.call("BGSAVE", "SCHEDULE")
+
+    wait_saved(server)
+    assert server.info("persistence")["aof_last_bgrewrite_status"] == "ok"
+
+
+def test_bgsave_inside_multi_starts_after_it(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    pipe = server.client().pipeline()
+    pipe.set("k", "v")
+    pipe.execute_command("BGSAVE")
+    pipe.set("after", "v")
+    pipe.execute()
+
+    wait_saved(server)
+    assert server.info("persistence")["rdb_changes_since_last_save"] == 0
+
+
+def test_flushall_kills_the_child_and_saves_the_empty_dataset(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, save=SAVE_RARELY)
+    fill(server)
+    server.call("SAVE")
+    full = (server.folder / "dump.rdb").stat().st_size
+    pid = begin_slow_save(server)
+
+    server.call("FLUSHALL")
+
+    wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone", server)
+    assert (server.folder / "dump.rdb").stat().st_size < full
+    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    wait_until(lambda: not temporary_files(server), "no temporary file is left", server)
+
+
+def test_child_in_progress_is_told_by_info(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    fill(server)
+    pid = begin_slow_save(server)
+
+    def seen() -> bool:
+        info = server.info("persistence")
+        return bool(info["current_save_keys_processed"] and info["current_cow_size"])
+
+    wait_until(seen, "progress and copied memory are told", server)
+    info = server.info("persistence")
+    assert info["current_save_keys_total"] == KEYS + 4
+    assert 0 < info["current_fork_perc"] < 100
+    assert info["current_cow_peak"] >= info["current_cow_size"]
+    os.kill(pid, signal.SIGUSR1)
+    wait_no_child(server)
+    info = server.info("persistence")
+    assert info["current_save_keys_processed"] == info["current_cow_size"] == 0
+
+
+def test_finished_child_leaves_its_figures(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, appendonly="yes")
+    fill(server, 100)
+    server.call("BGSAVE")
+    wait_no_child(server)
+    server.call("BGREWRITEAOF")
+    wait_until(lambda: server.info("persistence")["aof_rewrites"] == 1, "rewritten", server)
+    wait_until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], "done", server)
+
+    info = server.info("persistence")
+    assert info["rdb_last_cow_size"] > 0
+    assert info["aof_last_cow_size"] > 0
+    stats = server.info("stats")
+    assert stats["total_forks"] == 2
+    assert stats["latest_fork_usec"] > 0
+
+
+def test_save_point_saves_by_itself_and_counts_from_there(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, save="1 3")
+    server.call("SET", "k", "v")
+    server.call("SET", "k", "v")
+    assert server.info("persistence")["rdb_changes_since_last_save"] == 2
+    server.call("SET", "k", "v")
+
+    wait_saved(server)
+    assert server.info("persistence")["rdb_changes_since_last_save"] == 0
+    assert "3 changes in 1 seconds. Saving..." in server.log_text()
+
+
+def test_fork_without_descriptors_fails_and_heals(launch: Launcher) -> None:
+    server = launch("kvrepl", save=SAVE_RARELY)
+    server.call("SET", "k", "v")
+    used = len(os.listdir(f"/proc/{server.pid}/fd"))
+    limits = resource.prlimit(server.pid, resource.RLIMIT_NOFILE)
+
+    # Room for the progress pipe, not for the descriptor by which the child is watched.
+    highest = max(map(int, os.listdir(f"/proc/{server.pid}/fd"))) + 1
+    for room in range(highest - used + 3):
+        resource.prlimit(server.pid, resource.RLIMIT_NOFILE, (used + room, limits[1]))
+        try:
+            server.call("BGSAVE")
+        except redis.ResponseError:
+            assert server.info("persistence")["rdb_last_bgsave_status"] == "err"
+            assert not server.info("persistence")["rdb_bgsave_in_progress"]
+            assert not children_of(server.pid)
+        else:
+            break
+    else:
+        pytest.fail("never enough descriptors")
+
+    resource.prlimit(server.pid, resource.RLIMIT_NOFILE, limits)
+    wait_no_child(server)
+    server.call("BGSAVE")
+    wait_no_child(server)
+    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    server.call("SET", "k", "accepted again")
