@@ -6,12 +6,15 @@ each other; what two of them need stands in `kvrepl.commands.arguments` or below
 
 from kvrepl.commands import (
     acl,
+    bitmaps,
     clients,
     cluster,
     connection,
     diagnostics,
     expiry,
+    geo,
     hashes,
+    hyperloglog,
     inspect,
     introspection,
     keys,
@@ -33,12 +36,15 @@ from kvrepl.commands import (
 
 __all__ = [
     "acl",
+    "bitmaps",
     "clients",
     "cluster",
     "connection",
     "diagnostics",
     "expiry",
+    "geo",
     "hashes",
+    "hyperloglog",
     "inspect",
     "introspection",
     "keys",

@@ -289,7 +289,6 @@ def _store(c: Client, found: list[_Found], query: _Query, event: bytes) -> int:
     db, key = c.db, query.store
     assert key is not None
     if found:
-        db.get_for_write(key)  # what is expired there is first deleted for that reason
         by_distance, unit_m = query.store_distances, query.unit_m
         db.set(
             key,

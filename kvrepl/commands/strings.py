@@ -1,4 +1,4 @@
-"""Strings: GET, SET, counters, ranges, many keys at once.
+"""Strings: GET, SET, counters, ranges, many keys at once, the longest common subsequence.
 
 A string value is `bytes`, or a `bytearray` once it was edited in place (encoding raw); see
 kvrepl.keyspace.database. The keys of a command are looked up through its database only.
@@ -8,7 +8,7 @@ Source: Redis 7.0 t_string.c; propagation: server.c and t_string.c (rewriteClien
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from kvrepl.commands.arguments import INT64_MAX, INT64_MIN, expiry_at_ms, integer
 from kvrepl.config.notify import NOTIFY_GENERIC, NOTIFY_STRING
@@ -25,6 +25,13 @@ DECREMENT_OVERFLOW: Final = CommandError(b"ERR decrement would overflow")
 TOO_BIG: Final = CommandError(b"ERR string exceeds maximum allowed size (proto-max-bulk-len)")
 OFFSET_RANGE: Final = CommandError(b"ERR offset is out of range")
 NAN_OR_INFINITY: Final = CommandError(b"ERR increment would produce NaN or Infinity")
+NOT_STRINGS: Final = CommandError(b"ERR The specified keys must contain string values")
+LENGTH_AND_INDEXES: Final = CommandError(
+    b"ERR If you want both the length and indexes, please just use IDX."
+)
+LCS_MEMORY: Final = CommandError(
+    b"ERR Insufficient memory, transient memory for LCS exceeds proto-max-bulk-len"
+)
 
 _UNITS: Final = frozenset((b"EX", b"PX", b"EXAT", b"PXAT"))
 
@@ -389,6 +396,132 @@ def _set_many(c: Client, argv: list[bytes], name: bytes) -> None:
     for i in range(1, len(argv), 2):
         db.set(argv[i], argv[i + 1])
         db.changed(argv[i], NOTIFY_STRING, b"set")
+
+
+# ------------------------------------------------------------------- LCS
+
+
+class _Match(NamedTuple):
+    """A piece that both strings have in common: where it begins in each, and its length."""
+
+    a: int
+    b: int
+    length: int
+
+
+@command("lcs", -3, "readonly", keys=["RO access @1..1"], acl="string")
+def lcs(c: Client, argv: list[bytes]) -> Reply:
+    """Find the longest common subsequence of two strings. O(n * m / 64)."""
+    a, b = (_or_empty(c.db.get(key)) for key in argv[1:3])
+    length_only = with_indexes = with_lengths = False
+    least = 0
+    i = 3
+    while i < len(argv):
+        option = argv[i].upper()
+        if option == b"IDX":
+            with_indexes = True
+        elif option == b"LEN":
+            length_only = True
+        elif option == b"WITHMATCHLEN":
+            with_lengths = True
+        elif option == b"MINMATCHLEN" and i + 1 < len(argv):
+            i += 1
+            least = integer(argv[i])
+        else:
+            raise SYNTAX
+        i += 1
+    if with_indexes and length_only:
+        raise LENGTH_AND_INDEXES
+    # We need 1/32 of the table that Redis makes, but refuse where Redis does.
+    if 4 * (len(a) + 1) * (len(b) + 1) > c.engine.config.proto_max_bulk_len:
+        raise LCS_MEMORY
+    table = _Table(a, b)
+    if length_only:
+        return table.length
+    matches = table.matches()
+    if not with_indexes:
+        return b"".join(a[m.a : m.a + m.length] for m in reversed(matches))
+    found = []
+    for m in matches:
+        if m.length >= least:
+            ranges: list[Reply] = [[at, at + m.length - 1] for at in (m.a, m.b)]
+            found.append([*ranges, m.length] if with_lengths else ranges)
+    return {b"matches": found, b"len": table.length}
+
+
+def _or_empty(value: Any) -> bytes:
+    """The string at a key, the empty one where there is no key."""
+    if value is not None and type(value) not in (bytes, bytearray):
+        raise NOT_STRINGS
+    return bytes(value or b"")
+
+
+class _Table:
+    """The lengths of the longest common subsequences of all prefixes of two strings.
+
+    A row of it is an integer of len(b) bits, for each prefix of `a`. Bit j is clear where
+    b[: j + 1] has one byte more in common with that prefix than b[:j]; so the number of clear bits
+    below bit j is a length of the table.
+
+    Args:
+        a: the one string.
+        b: the other.
+
+    Cost: O(len(a) * len(b) / 64).
+    Source: M. Crochemore, C. S. Iliopoulos, Y. J. Pinzon, J. F. Reid, "A fast and practical
+    bit-vector algorithm for the longest common subsequence problem" (2001).
+    """
+
+    def __init__(self, a: bytes, b: bytes) -> None:
+        self.a, self.b = a, b
+        backwards = b[::-1]
+        # Where each byte of `a` stands in `b`, as bits; in base 2 int() is linear.
+        self.places = {
+            byte: int(b"0" + backwards.translate(b"0" * byte + b"1" + b"0" * (255 - byte)), 2)
+            for byte in set(a)
+        }
+        full = (1 << len(b)) - 1
+        row = full
+        self.rows = [row]
+        for byte in a:
+            hits = row & self.places[byte]
+            row = (row + hits | row - hits) & full
+            self.rows.append(row)
+
+    @property
+    def length(self) -> int:
+        """Of the longest common subsequence of the whole strings."""
+        return len(self.b) - self.rows[-1].bit_count()
+
+    def matches(self) -> list[_Match]:
+        """The pieces of one longest common subsequence, the last one first.
+
+        Of several subsequences it is the one that Redis finds by going back through the table:
+        take a common byte, otherwise shorten `a` where that alone loses nothing, otherwise `b`.
+
+        Cost: O(len(a) * len(b) / 64).
+        """
+        a, b = self.a, self.b
+        found: list[_Match] = []
+        i, j = len(a), len(b)
+        length = 0
+        while i and j:
+            if a[i - 1] == b[j - 1]:
+                length += 1
+                i -= 1
+                j -= 1
+                continue
+            if length:
+                found.append(_Match(i, j, length))
+                length = 0
+            # Shorten `b` in one go, up to a common byte or to where that would lose one.
+            stops = self.places[a[i - 1]] | ~self.rows[i]
+            j = (stops & (1 << j) - 1).bit_length()
+            if j and a[i - 1] != b[j - 1]:
+                i -= 1
+        if length:
+            found.append(_Match(i, j, length))
+        return found
 
 
 def _check_size(c: Client, length: int) -> None:

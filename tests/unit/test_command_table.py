@@ -24,12 +24,7 @@ DATA = Path(__file__).parents[1] / "data" / "commands-7.0.15.json"
 REDIS: dict[str, Facts] = {entry["name"]: entry for entry in json.loads(DATA.read_text())}
 
 ABSENT: dict[str, str] = {
-    "bitcount bitfield bitfield_ro bitop bitpos getbit setbit": "bitmaps",
-    "pfadd pfcount pfdebug pfmerge pfselftest": "HyperLogLog",
-    "geoadd geodist geohash geopos georadius georadius_ro georadiusbymember"
-    " georadiusbymember_ro geosearch geosearchstore": "geo",
     "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script": "scripting",
-    "lcs": "strings",
 }
 """Commands that are not there yet, and the family that they will come with."""
 
