@@ -380,13 +380,13 @@ def xsetid(c: Client, argv: list[bytes]) -> Reply:
     value = c.db.edit(argv[1], StreamValue)
     if value is None:
         raise NO_SUCH_KEY
-    if last_id < value.max_deleted_id:
-        raise SETID_BELOW_DELETED
     if value.length:
         if last_id < value.top_id():
             raise SETID_BELOW_TOP
         if added is not None and added < value.length:
             raise ADDED_BELOW_LENGTH
+    if last_id < value.max_deleted_id:
+        raise SETID_BELOW_DELETED
     value.last_id = last_id
     if added is not None:
         value.entries_added = added
