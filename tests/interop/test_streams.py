@@ -307,6 +307,14 @@ def test_entries_in_random_order_of_commands_are_those_of_redis(
     agree()
 
 
+def test_xsetid_below_the_highest_deleted_id_is_taken_as_by_redis(
+    real: Real, ours: InProcess
+) -> None:
+    added: list[Argv] = [(b"XADD", b"x1", b"%d-0" % i, b"f", b"v") for i in (1, 4, 5)]
+    moved: list[Argv] = [(b"XSETID", b"x1", i) for i in (b"3-7", b"4-0", b"5-0")]
+    assert_alike(real, ours, 2, [*added, (b"XDEL", b"x1", b"5-0"), *moved])
+
+
 @pytest.mark.parametrize("resp", [2, 3])
 def test_groups_in_random_order_of_commands_are_those_of_redis(
     real: Real, ours: InProcess, resp: int

@@ -67,9 +67,6 @@ ADDED_NEGATIVE: Final = CommandError(b"ERR entries_added must be positive")
 SETID_BELOW_GIVEN: Final = CommandError(
     b"ERR The ID specified in XSETID is smaller than the provided max_deleted_entry_id"
 )
-SETID_BELOW_DELETED: Final = CommandError(
-    b"ERR The ID specified in XSETID is smaller than current max_deleted_entry_id"
-)
 SETID_BELOW_TOP: Final = CommandError(
     b"ERR The ID specified in XSETID is smaller than the target stream top item"
 )
@@ -385,8 +382,6 @@ def xsetid(c: Client, argv: list[bytes]) -> Reply:
             raise SETID_BELOW_TOP
         if added is not None and added < value.length:
             raise ADDED_BELOW_LENGTH
-    if last_id < value.max_deleted_id:
-        raise SETID_BELOW_DELETED
     value.last_id = last_id
     if added is not None:
         value.entries_added = added
