@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from typing import TypeVar
 
 import pytest
@@ -14,78 +13,12 @@ from kvrepl.replication.actions import Actions, Requirements, SaveInfo, Target
 from kvrepl.replication.links import ReplicaState
 from kvrepl.replication.master import Child
 from kvrepl.replication.report import info_fields, role_reply
-from kvrepl.replication.roles import Replication
-from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.resp.values import NO_REPLY, OK
+from tests.unit.replication.machines import MasterShell
 
 SET = wire.command(b"SET", b"k", b"v")
 ZERO_ID = b"0" * 40
 Kind = TypeVar("Kind")
-
-
-class Shell:
-    """A master with a clock that only moves when told."""
-
-    def __init__(self, **settings: object) -> None:
-        numbers = itertools.count(1)
-        self.settings = ReplicationSettings(**settings)  # type: ignore[arg-type]
-        self.now_ms = 0
-        self.repl = Replication(
-            self.settings, lambda: b"%040x" % next(numbers), lambda: True, self.now_ms
-        )
-        self.master = self.repl.master
-        self.streams: dict[int, do.StartStream] = {}
-
-    def keep(self, actions: Actions) -> Actions:
-        for action in actions:
-            if isinstance(action, do.StartStream):
-                self.streams[action.link] = action
-        return actions
-
-    def replconf(self, link: int, *words: bytes) -> Actions:
-        _, actions = self.repl.on_replconf(
-            link, [b"REPLCONF", *words], self.now_ms, ip=b"10.0.0.%d" % link
-        )
-        return self.keep(actions)
-
-    def psync(self, link: int, replid: bytes = b"?", number: int = -1) -> Actions:
-        argv = [b"PSYNC", replid, b"%d" % number]
-        return self.keep(self.repl.on_psync(link, argv, self.now_ms, ip=b"10.0.0.%d" % link))
-
-    def modern(self, link: int) -> None:
-        self.replconf(link, b"listening-port", b"%d" % (7000 + link))
-        self.replconf(link, b"capa", b"eof", b"capa", b"psync2")
-
-    def tick(self, seconds: int = 1) -> Actions:
-        actions: Actions = []
-        for _ in range(seconds):
-            self.now_ms += 1000
-            actions += self.keep(self.repl.tick(self.now_ms))
-        return actions
-
-    def started(self) -> Actions:
-        return self.keep(self.master.bgsave_started(self.now_ms))
-
-    def done(self, *, ok: bool = True) -> Actions:
-        return self.keep(self.master.bgsave_done(ok=ok, now_ms=self.now_ms))
-
-    def online(self, link: int) -> None:
-        """A full sync of one replica, from disk, up to the stream."""
-        self.replconf(link, b"capa", b"psync2")
-        self.psync(link)
-        self.started()
-        self.done()
-        self.keep(self.master.transfer_done(link, self.now_ms))
-
-    def read(self, link: int) -> bytes:
-        cursor = self.streams[link].cursor
-        data = b"".join(map(bytes, cursor.peek(1 << 20)))
-        cursor.advance(len(data))
-        return data
-
-    def state(self, link: int) -> ReplicaState:
-        replica = self.master.find(link)
-        return replica.state if replica else ReplicaState.NONE
 
 
 def of_kind(actions: Actions, kind: type[Kind]) -> list[Kind]:
@@ -96,7 +29,7 @@ def of_kind(actions: Actions, kind: type[Kind]) -> list[Kind]:
 
 
 def test_first_replica_gets_a_new_id_and_a_disk_snapshot_at_the_present_offset() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     before = shell.repl.history.replid
     shell.modern(1)
     actions = shell.psync(1)
@@ -114,7 +47,7 @@ def test_first_replica_gets_a_new_id_and_a_disk_snapshot_at_the_present_offset()
 
 
 def test_diskless_snapshot_waits_its_delay_and_the_stream_waits_for_the_ack() -> None:
-    shell = Shell(repl_diskless_sync_delay=5)
+    shell = MasterShell(repl_diskless_sync_delay=5)
     shell.modern(1)
     assert not of_kind(shell.psync(1), do.StartBgsave)
     for _ in range(4):
@@ -132,7 +65,7 @@ def test_diskless_snapshot_waits_its_delay_and_the_stream_waits_for_the_ack() ->
 
 
 def test_diskless_snapshot_starts_early_when_enough_replicas_wait() -> None:
-    shell = Shell(repl_diskless_sync_delay=60, repl_diskless_sync_max_replicas=2)
+    shell = MasterShell(repl_diskless_sync_delay=60, repl_diskless_sync_max_replicas=2)
     shell.modern(1)
     shell.psync(1)
     assert not of_kind(shell.tick(3), do.StartBgsave)
@@ -143,14 +76,14 @@ def test_diskless_snapshot_starts_early_when_enough_replicas_wait() -> None:
 
 
 def test_replica_without_eof_capability_gets_a_file() -> None:
-    shell = Shell(repl_diskless_sync=True)
+    shell = MasterShell(repl_diskless_sync=True)
     shell.replconf(1, b"capa", b"psync2")
     (start,) = of_kind(shell.psync(1), do.StartBgsave)
     assert start.target is Target.DISK
 
 
 def test_late_replica_shares_a_running_disk_snapshot_at_its_offset() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -168,7 +101,7 @@ def test_late_replica_shares_a_running_disk_snapshot_at_its_offset() -> None:
 
 
 def test_late_replica_cannot_share_what_lacks_its_capabilities() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -180,7 +113,7 @@ def test_late_replica_cannot_share_what_lacks_its_capabilities() -> None:
 
 
 def test_replica_during_a_plain_bgsave_waits_for_another() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.master.child_started(Child.DISK)
     shell.modern(1)
     assert not of_kind(shell.psync(1), do.StartBgsave)
@@ -188,7 +121,7 @@ def test_replica_during_a_plain_bgsave_waits_for_another() -> None:
 
 
 def test_replica_during_another_child_waits_for_its_end() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.master.child_started(Child.OTHER)
     shell.modern(1)
     assert not of_kind(shell.psync(1), do.StartBgsave)
@@ -197,7 +130,7 @@ def test_replica_during_another_child_waits_for_its_end() -> None:
 
 
 def test_failed_fork_tells_every_waiting_replica_and_closes() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.modern(1)
     shell.psync(1)
     actions = shell.master.bgsave_not_started(0)
@@ -207,7 +140,7 @@ def test_failed_fork_tells_every_waiting_replica_and_closes() -> None:
 
 
 def test_dead_child_disconnects_those_who_waited_for_it() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -221,7 +154,7 @@ def test_child_nobody_waits_for_is_killed_where_nobody_else_wants_it() -> None:
         (False, False, True),
         (True, True, True),
     ]:
-        shell = Shell(
+        shell = MasterShell(
             repl_diskless_sync=diskless, repl_diskless_sync_delay=0, save_points=save_points
         )
         shell.modern(1)
@@ -231,7 +164,7 @@ def test_child_nobody_waits_for_is_killed_where_nobody_else_wants_it() -> None:
 
 
 def test_rdb_only_replica_gets_the_file_and_no_stream() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.replconf(1, b"rdb-only", b"1")
     shell.psync(1)
     shell.started()
@@ -242,7 +175,7 @@ def test_rdb_only_replica_gets_the_file_and_no_stream() -> None:
 
 
 def test_filtered_snapshot_goes_over_the_socket_and_is_shared_with_nobody_else() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     with pytest.raises(CommandError, match="Filtered replica requires EOF capability"):
         shell.replconf(1, b"rdb-filter-only", b"functions")
         shell.psync(1)
@@ -253,7 +186,7 @@ def test_filtered_snapshot_goes_over_the_socket_and_is_shared_with_nobody_else()
 
 
 def test_sync_gets_the_snapshot_without_a_line() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     assert of_kind(shell.repl.on_psync(1, [b"SYNC"], 0), do.StartBgsave)
     assert shell.started() == []
 
@@ -262,7 +195,7 @@ def test_sync_gets_the_snapshot_without_a_line() -> None:
 
 
 def test_psync_within_the_backlog_is_continued_from_its_offset() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     shell.repl.stream.feed(0, SET)
     shell.master.on_closed(1, 0)
@@ -279,7 +212,7 @@ def test_psync_within_the_backlog_is_continued_from_its_offset() -> None:
 
 @pytest.mark.parametrize(("ahead", "granted"), [(0, True), (1, True), (2, False)])
 def test_psync_at_the_end_is_granted_and_beyond_it_is_not(ahead: int, granted: bool) -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     shell.repl.stream.feed(0, SET)
     shell.psync(2, shell.repl.history.replid, shell.repl.history.offset + ahead)
@@ -288,7 +221,7 @@ def test_psync_at_the_end_is_granted_and_beyond_it_is_not(ahead: int, granted: b
 
 
 def test_psync_before_the_backlog_is_refused() -> None:
-    shell = Shell(repl_diskless_sync=False, repl_backlog_size=16 * 1024)
+    shell = MasterShell(repl_diskless_sync=False, repl_backlog_size=16 * 1024)
     shell.online(1)
     for _ in range(100):
         shell.repl.stream.feed(0, b"x" * 1000)
@@ -302,7 +235,7 @@ def test_psync_before_the_backlog_is_refused() -> None:
 
 
 def test_psync_of_unknown_id_is_a_full_sync_and_counts_as_refused() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     shell.psync(2, b"f" * 40, 1)
     shell.psync(3, ZERO_ID, 0)
@@ -312,20 +245,20 @@ def test_psync_of_unknown_id_is_a_full_sync_and_counts_as_refused() -> None:
 
 
 def test_psync_with_bad_offset_is_refused_in_the_words_of_redis() -> None:
-    shell = Shell()
+    shell = MasterShell()
     with pytest.raises(CommandError, match="value is not an integer or out of range"):
         shell.repl.on_psync(1, [b"PSYNC", b"?", b"x"], 0)
     assert shell.master.replicas == []
 
 
 def test_psync_with_pending_output_is_refused() -> None:
-    shell = Shell()
+    shell = MasterShell()
     with pytest.raises(CommandError, match="invalid with pending output"):
         shell.repl.on_psync(1, [b"PSYNC", b"?", b"-1"], 0, pending_output=True)
 
 
 def test_psync_of_a_replica_link_is_ignored() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     assert shell.psync(1) == []
     assert len(shell.master.replicas) == 1
@@ -352,12 +285,12 @@ def test_replconf_bad_option_is_refused_in_the_words_of_redis(
     words: list[bytes], error: str
 ) -> None:
     with pytest.raises(CommandError) as caught:
-        Shell().replconf(1, *words)
+        MasterShell().replconf(1, *words)
     assert str(caught.value) == error
 
 
 def test_replconf_is_case_blind_and_ignores_unknown_capabilities() -> None:
-    shell = Shell()
+    shell = MasterShell()
     reply, _ = shell.repl.on_replconf(
         1, [b"replconf", b"CAPA", b"EOF", b"capa", b"teleport", b"Listening-Port", b"7001"], 0
     )
@@ -368,7 +301,7 @@ def test_replconf_is_case_blind_and_ignores_unknown_capabilities() -> None:
 
 
 def test_ack_never_replies_and_never_goes_back() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     assert shell.repl.on_replconf(9, [b"REPLCONF", b"ACK", b"5"], 0) == (NO_REPLY, [])
     shell.online(1)
     shell.replconf(1, b"ACK", b"100")
@@ -379,7 +312,7 @@ def test_ack_never_replies_and_never_goes_back() -> None:
 
 
 def test_ack_before_the_childs_end_asks_to_reap() -> None:
-    shell = Shell(repl_diskless_sync_delay=0)
+    shell = MasterShell(repl_diskless_sync_delay=0)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -390,7 +323,7 @@ def test_ack_before_the_childs_end_asks_to_reap() -> None:
 
 
 def test_ping_is_fed_each_period_and_counts() -> None:
-    shell = Shell(repl_diskless_sync=False, repl_ping_replica_period=10)
+    shell = MasterShell(repl_diskless_sync=False, repl_ping_replica_period=10)
     shell.online(1)
     start = shell.repl.history.offset
     shell.tick(21)
@@ -399,7 +332,7 @@ def test_ping_is_fed_each_period_and_counts() -> None:
 
 
 def test_getack_is_fed_once_for_many_requests() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     shell.master.request_acks()
     shell.master.request_acks()
@@ -409,7 +342,7 @@ def test_getack_is_fed_once_for_many_requests() -> None:
 
 
 def test_silent_online_replica_is_disconnected_unless_it_never_acks() -> None:
-    shell = Shell(repl_diskless_sync=False, repl_timeout=10)
+    shell = MasterShell(repl_diskless_sync=False, repl_timeout=10)
     shell.online(1)
     shell.repl.on_psync(2, [b"SYNC"], 0)
     shell.started()
@@ -421,7 +354,7 @@ def test_silent_online_replica_is_disconnected_unless_it_never_acks() -> None:
 
 
 def test_loading_replica_lives_by_its_newlines() -> None:
-    shell = Shell(repl_diskless_sync_delay=0, repl_timeout=5)
+    shell = MasterShell(repl_diskless_sync_delay=0, repl_timeout=5)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -432,7 +365,7 @@ def test_loading_replica_lives_by_its_newlines() -> None:
 
 
 def test_stalled_diskless_replica_is_dropped_and_its_child_killed() -> None:
-    shell = Shell(repl_diskless_sync_delay=0, repl_timeout=5)
+    shell = MasterShell(repl_diskless_sync_delay=0, repl_timeout=5)
     shell.modern(1)
     shell.psync(1)
     shell.started()
@@ -444,7 +377,7 @@ def test_stalled_diskless_replica_is_dropped_and_its_child_killed() -> None:
 
 
 def test_backlog_of_a_lonely_master_is_freed_and_its_id_changed() -> None:
-    shell = Shell(repl_diskless_sync=False, repl_backlog_ttl=10)
+    shell = MasterShell(repl_diskless_sync=False, repl_backlog_ttl=10)
     shell.online(1)
     replid = shell.repl.history.replid
     shell.tick(20)
@@ -461,7 +394,7 @@ def test_backlog_of_a_lonely_master_is_freed_and_its_id_changed() -> None:
 
 
 def test_too_few_good_replicas_is_told_by_lag() -> None:
-    shell = Shell(repl_diskless_sync=False, min_replicas_to_write=1, min_replicas_max_lag=3)
+    shell = MasterShell(repl_diskless_sync=False, min_replicas_to_write=1, min_replicas_max_lag=3)
     assert shell.master.too_few_replicas
     shell.online(1)
     assert not shell.master.too_few_replicas
@@ -478,7 +411,7 @@ def test_too_few_good_replicas_is_told_by_lag() -> None:
 
 
 def test_stream_selects_once_for_each_change_of_database() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.online(1)
     for db in (0, 0, 11, 0):
         shell.repl.stream.feed(db, SET)
@@ -490,7 +423,7 @@ def test_stream_selects_once_for_each_change_of_database() -> None:
 
 
 def test_info_and_role_of_a_master_name_its_replicas() -> None:
-    shell = Shell(repl_diskless_sync=False)
+    shell = MasterShell(repl_diskless_sync=False)
     shell.replconf(1, b"listening-port", b"7001")
     shell.online(1)
     shell.repl.stream.feed(0, SET)

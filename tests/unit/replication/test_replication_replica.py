@@ -2,85 +2,26 @@
 
 from __future__ import annotations
 
-import itertools
-
 import pytest
 
 from kvrepl.errors import CommandError
 from kvrepl.replication import actions as do
 from kvrepl.replication.actions import Actions, Load, SaveInfo
-from kvrepl.replication.replica import ReplicaSide
 from kvrepl.replication.roles import Replication
-from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import TRANSITIONS, State
+from tests.unit.replication.machines import ID, ReplicaShell, texts
 
-ID = b"0747c1f0a0dc2e5b1e0d1c1b1a19181716151413"
 OTHER_ID = b"f" * 40
 MARK = b"29b1f52329b1f52329b1f52329b1f52329b1f523"
 PSYNC_ANY = b"*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n"
-
-
-class Shell:
-    """A replica with its actions kept, and a clock that only moves when told."""
-
-    def __init__(self, *, empty: bool = False, **settings: object) -> None:
-        numbers = itertools.count(1)
-        self.settings = ReplicationSettings(announced_port=6380, **settings)  # type: ignore[arg-type]
-        self.now_ms = 0
-        self.repl = Replication(
-            self.settings, lambda: b"%040x" % next(numbers), lambda: empty, self.now_ms
-        )
-        self.replica: ReplicaSide = self.repl.replica
-        self.done: Actions = []
-        self.keep(self.repl.continue_as_replica("m", 6379, 0))
-
-    def keep(self, actions: Actions) -> Actions:
-        self.done += actions
-        return actions
-
-    def receive(self, data: bytes) -> Actions:
-        return self.keep(self.replica.receive(data, self.now_ms))
-
-    def tick(self, seconds: int = 1) -> Actions:
-        self.now_ms += 1000 * seconds
-        return self.keep(self.repl.tick(self.now_ms))
-
-    def loaded(self, db: int = 0) -> Actions:
-        return self.keep(self.replica.load_finished(ok=True, stream_db=db, now_ms=self.now_ms))
-
-    def sent(self) -> bytes:
-        """What has been sent to the master since the last call."""
-        data = b"".join(action.data for action in self.done if isinstance(action, do.Send))
-        self.done = [action for action in self.done if not isinstance(action, do.Send)]
-        return data
-
-    def connect(self) -> None:
-        self.keep(self.replica.connected_to_master(self.now_ms))
-
-    def to_psync(self) -> None:
-        self.connect()
-        self.receive(b"+PONG\r\n")
-        self.receive(b"+OK\r\n+OK\r\n")
-
-    def to_stream(self, offset: int = 42, db: int = 0) -> None:
-        """A whole full sync from disk framing."""
-        self.to_psync()
-        self.receive(b"+FULLRESYNC %b %d\r\n$3\r\nRDB" % (ID, offset))
-        self.loaded(db)
-        self.sent()
-        self.done.clear()
 
 
 def kinds(actions: Actions) -> list[type]:
     return [type(action) for action in actions if not isinstance(action, do.Log)]
 
 
-def texts(actions: Actions) -> str:
-    return "\n".join(action.text for action in actions if isinstance(action, do.Log))
-
-
 def test_replica_handshake_sends_exactly_the_bytes_of_redis() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     assert kinds(shell.done) == [do.RoleChanged, do.Connect]
     shell.connect()
     assert shell.sent() == b"*1\r\n$4\r\nPING\r\n"
@@ -97,7 +38,7 @@ def test_replica_handshake_sends_exactly_the_bytes_of_redis() -> None:
 
 
 def test_replica_with_auth_and_announced_ip_sends_them_in_order() -> None:
-    shell = Shell(masterauth=b"secret", masteruser=b"joe", replica_announce_ip=b"10.0.0.9")
+    shell = ReplicaShell(masterauth=b"secret", masteruser=b"joe", replica_announce_ip=b"10.0.0.9")
     shell.connect()
     shell.sent()
     shell.receive(b"-NOAUTH Authentication required.\r\n")
@@ -112,7 +53,7 @@ def test_replica_with_auth_and_announced_ip_sends_them_in_order() -> None:
 
 
 def test_replica_auth_without_user_has_two_words() -> None:
-    shell = Shell(masterauth=b"secret")
+    shell = ReplicaShell(masterauth=b"secret")
     shell.connect()
     shell.sent()
     shell.receive(b"+PONG\r\n")
@@ -120,7 +61,7 @@ def test_replica_auth_without_user_has_two_words() -> None:
 
 
 def test_replica_auth_refused_closes_and_tries_again_in_a_second() -> None:
-    shell = Shell(masterauth=b"wrong")
+    shell = ReplicaShell(masterauth=b"wrong")
     shell.connect()
     shell.receive(b"+PONG\r\n")
     actions = shell.receive(b"-WRONGPASS invalid username-password pair\r\n")
@@ -131,7 +72,7 @@ def test_replica_auth_refused_closes_and_tries_again_in_a_second() -> None:
 
 
 def test_replica_replconf_refused_goes_on() -> None:
-    shell = Shell(replica_announce_ip=b"1.2.3.4")
+    shell = ReplicaShell(replica_announce_ip=b"1.2.3.4")
     shell.connect()
     shell.receive(b"+PONG\r\n")
     shell.sent()
@@ -154,7 +95,7 @@ def test_replica_replconf_refused_goes_on() -> None:
     ],
 )
 def test_replica_ping_reply_tells_whether_a_master_is_there(reply: bytes, accepted: bool) -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.connect()
     shell.receive(reply + b"\r\n")
     assert (shell.replica.state is State.RECEIVE_PORT_REPLY) == accepted
@@ -162,7 +103,7 @@ def test_replica_ping_reply_tells_whether_a_master_is_there(reply: bytes, accept
 
 
 def test_replica_full_sync_from_disk_framing_streams_at_once_and_acks_with_the_second() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.sent()
     actions = shell.receive(b"\n\n+FULLRESYNC %b 42\r\n\n\n$3\r\nRD" % ID)
@@ -184,7 +125,7 @@ def test_replica_full_sync_from_disk_framing_streams_at_once_and_acks_with_the_s
 
 
 def test_replica_full_sync_with_mark_acks_right_after_the_load() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 42\r\n$EOF:%b\r\nSNAP" % (ID, MARK))
     shell.receive(MARK[:17])
@@ -206,7 +147,7 @@ def test_replica_byte_at_a_time_gives_the_same_as_all_at_once() -> None:
     )
     results = []
     for step in (1, 2, 7, len(whole)):
-        shell = Shell()
+        shell = ReplicaShell()
         shell.connect()
         for at in range(0, len(whole), step):
             shell.receive(whole[at : at + step])
@@ -217,7 +158,7 @@ def test_replica_byte_at_a_time_gives_the_same_as_all_at_once() -> None:
 
 
 def test_replica_cut_in_transfer_asks_for_everything_again_and_reconnects_at_once() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 42\r\n$100\r\nRDB" % ID)
     actions = shell.keep(shell.replica.link_lost("reset", shell.now_ms))
@@ -228,7 +169,7 @@ def test_replica_cut_in_transfer_asks_for_everything_again_and_reconnects_at_onc
 
 
 def test_replica_cut_stream_asks_for_what_follows_the_applied() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42, db=5)
     shell.receive(b"*1\r\n$4\r\nping\r\n*1\r\n$4\r\npi")
     shell.replica.applied(14, 5)
@@ -244,7 +185,7 @@ def test_replica_cut_stream_asks_for_what_follows_the_applied() -> None:
 
 
 def test_replica_continue_with_another_id_keeps_the_old_as_second() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.replica.link_lost("reset", 0)
     shell.to_psync()
@@ -255,7 +196,7 @@ def test_replica_continue_with_another_id_keeps_the_old_as_second() -> None:
 
 
 def test_replica_continue_with_another_id_disconnects_those_who_follow_it() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.repl.on_psync(9, [b"PSYNC", ID, b"43"], 0)
     shell.replica.link_lost("reset", 0)
@@ -264,7 +205,7 @@ def test_replica_continue_with_another_id_disconnects_those_who_follow_it() -> N
 
 
 def test_replica_full_sync_disconnects_those_who_follow_it_only_when_loading() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.repl.on_psync(9, [b"PSYNC", ID, b"43"], 0)
     shell.replica.link_lost("reset", 0)
@@ -292,14 +233,14 @@ def test_replica_full_sync_disconnects_those_who_follow_it_only_when_loading() -
 def test_replica_diskless_load_setting_decides_how_to_load(
     setting: str, empty: bool, load: Load
 ) -> None:
-    shell = Shell(empty=empty, repl_diskless_load=setting)
+    shell = ReplicaShell(empty=empty, repl_diskless_load=setting)
     shell.to_psync()
     actions = shell.receive(b"+FULLRESYNC %b 42\r\n$3\r\nR" % ID)
     assert do.BeginTransfer(3, load, False) in actions
 
 
 def test_replica_swapdb_keeps_history_when_the_transfer_fails() -> None:
-    shell = Shell(repl_diskless_load="swapdb")
+    shell = ReplicaShell(repl_diskless_load="swapdb")
     shell.to_stream(offset=42)
     shell.replica.link_lost("reset", 0)
     shell.to_psync()
@@ -312,7 +253,7 @@ def test_replica_swapdb_keeps_history_when_the_transfer_fails() -> None:
 
 
 def test_replica_failed_load_from_file_asks_for_everything_again() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.replica.link_lost("reset", 0)
     shell.to_psync()
@@ -324,7 +265,7 @@ def test_replica_failed_load_from_file_asks_for_everything_again() -> None:
 
 
 def test_replica_link_lost_while_loading_finishes_the_load_and_resumes() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 42\r\n$3\r\nRDB" % ID)
     assert shell.replica.link_lost("reset", 0) == []
@@ -337,7 +278,7 @@ def test_replica_link_lost_while_loading_finishes_the_load_and_resumes() -> None
 
 @pytest.mark.parametrize("reply", [b"-NOMASTERLINK Can't SYNC", b"-LOADING Redis is loading"])
 def test_replica_psync_put_off_keeps_what_it_has_and_tries_in_a_second(reply: bytes) -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.replica.link_lost("reset", 0)
     shell.to_psync()
@@ -350,7 +291,7 @@ def test_replica_psync_put_off_keeps_what_it_has_and_tries_in_a_second(reply: by
 
 
 def test_replica_of_master_without_psync_falls_back_to_sync_and_never_acks() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.sent()
     shell.receive(b"-ERR unknown command 'PSYNC'\r\n")
@@ -367,7 +308,7 @@ def test_replica_of_master_without_psync_falls_back_to_sync_and_never_acks() -> 
 
 
 def test_replica_malformed_fullresync_loads_but_cannot_be_resumed() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC short 42\r\n$3\r\nRDB")
     shell.loaded()
@@ -376,7 +317,7 @@ def test_replica_malformed_fullresync_loads_but_cannot_be_resumed() -> None:
 
 
 def test_replica_stray_newline_in_the_stream_counts() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     assert shell.receive(b"\n") == [do.ApplyStream(b"\n")]
     shell.replica.applied(1, 0)
@@ -384,7 +325,7 @@ def test_replica_stray_newline_in_the_stream_counts() -> None:
 
 
 def test_replica_protocol_error_is_not_cached() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     actions = shell.replica.protocol_error("expected '*'", 0)
     assert kinds(actions) == [do.Close, do.LinkDown, do.Connect]
@@ -393,7 +334,7 @@ def test_replica_protocol_error_is_not_cached() -> None:
 
 
 def test_replica_silent_master_is_left_after_the_timeout() -> None:
-    shell = Shell(repl_timeout=10)
+    shell = ReplicaShell(repl_timeout=10)
     shell.to_stream()
     for _ in range(10):
         assert do.Close not in kinds(shell.tick())
@@ -404,7 +345,7 @@ def test_replica_silent_master_is_left_after_the_timeout() -> None:
 
 @pytest.mark.parametrize("received", [b"", b"+PONG\r\n", b"+PONG\r\n+OK\r\n+OK\r\n"])
 def test_replica_silent_handshake_is_given_up_after_the_timeout(received: bytes) -> None:
-    shell = Shell(repl_timeout=4)
+    shell = ReplicaShell(repl_timeout=4)
     shell.connect()
     if received:
         shell.receive(received)
@@ -416,7 +357,7 @@ def test_replica_silent_handshake_is_given_up_after_the_timeout(received: bytes)
 
 
 def test_replica_keepalives_before_the_snapshot_keep_it_waiting() -> None:
-    shell = Shell(repl_timeout=2)
+    shell = ReplicaShell(repl_timeout=2)
     shell.to_psync()
     for _ in range(20):
         shell.tick()
@@ -425,7 +366,7 @@ def test_replica_keepalives_before_the_snapshot_keep_it_waiting() -> None:
 
 
 def test_replica_half_a_reply_line_is_given_up_after_five_seconds() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.connect()
     shell.receive(b"+PO")
     for _ in range(5):
@@ -434,21 +375,21 @@ def test_replica_half_a_reply_line_is_given_up_after_five_seconds() -> None:
 
 
 def test_replica_endless_reply_line_is_refused() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.connect()
     assert do.Close in kinds(shell.receive(b"+" + b"x" * 5000))
 
 
 @pytest.mark.parametrize("line", [b"-ERR no", b"*3", b"$nine", b"$-5"])
 def test_replica_bad_framing_line_reconnects_at_once(line: bytes) -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     actions = shell.receive(b"+FULLRESYNC %b 42\r\n%b\r\n" % (ID, line))
     assert kinds(actions) == [do.Close, do.Connect]
 
 
 def test_replica_while_loading_keeps_the_master_informed_each_second() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 42\r\n$3\r\nRDB" % ID)
     shell.sent()
@@ -458,7 +399,7 @@ def test_replica_while_loading_keeps_the_master_informed_each_second() -> None:
 
 
 def test_replica_refuses_another_role_while_loading() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 42\r\n$3\r\nRDB" % ID)
     with pytest.raises(CommandError, match="LOADING"):
@@ -466,7 +407,7 @@ def test_replica_refuses_another_role_while_loading() -> None:
 
 
 def test_replica_getack_tells_the_offset_before_the_getack() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     getack = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
     shell.receive(getack)
@@ -478,7 +419,7 @@ def test_replica_getack_tells_the_offset_before_the_getack() -> None:
 
 
 def test_replica_applied_bytes_go_down_unchanged() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.to_stream(offset=42)
     (start,) = [
         action
@@ -493,7 +434,7 @@ def test_replica_applied_bytes_go_down_unchanged() -> None:
 
 
 def test_replica_restarted_from_its_file_asks_to_go_on() -> None:
-    shell = Shell()
+    shell = ReplicaShell()
     shell.repl = Replication(shell.settings, lambda: b"e" * 40, lambda: False, 0)
     shell.replica = shell.repl.replica
     shell.repl.restore_as_replica(SaveInfo(7, ID, 500))

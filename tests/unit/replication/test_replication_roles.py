@@ -426,7 +426,8 @@ INFO_ORDER_OF_MASTER = [
 
 
 def test_info_of_a_fresh_master_has_the_fields_of_redis_in_order() -> None:
-    names = [name for name, _ in info_fields(make(), 0)]
+    fields = info_fields(make(), 0)
+    names = [name for name, _ in fields]
     assert names[: len(INFO_ORDER_OF_MASTER)] == INFO_ORDER_OF_MASTER
     ours = names[len(INFO_ORDER_OF_MASTER) :]
     assert ours and all(name.startswith("kvrepl_") for name in ours)
