@@ -24,6 +24,8 @@ from kvrepl.numbers import format_long_double, long_double
 from kvrepl.resp.values import NULL_ARRAY, Double, Reply
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from kvrepl.engine.client import Client
 
 UNIT: Final = CommandError(b"ERR unsupported unit provided. please use M, KM, FT, MI")
@@ -178,6 +180,17 @@ class _Query:
     store_distances: bool = False
 
 
+def _keys_from(options: int) -> Callable[[list[bytes]], list[int]]:
+    """How the keys of GEORADIUS are found: it has a destination only where a word says so."""
+
+    def positions(argv: list[bytes]) -> list[int]:
+        words = [argument.upper() for argument in argv[:-1]]
+        stores = (b"STORE", b"STOREDIST")
+        return [1, *(words.index(word, options) + 1 for word in stores if word in words[options:])]
+
+    return positions
+
+
 _Found = tuple[float, Point, bytes, float]
 """Distance in metres, place, member, score."""
 
@@ -188,6 +201,7 @@ _Found = tuple[float, Point, bytes, float]
     "write denyoom movablekeys",
     keys=["RO access @1", "OW update STORE@6", "OW update STOREDIST@6"],
     acl="geo",
+    get_keys=_keys_from(6),
 )
 def georadius(c: Client, argv: list[bytes]) -> Reply:
     """Get, or store, members within a distance of a point. O(members of nine cells)."""
@@ -206,6 +220,7 @@ def georadius_ro(c: Client, argv: list[bytes]) -> Reply:
     "write denyoom movablekeys",
     keys=["RO access @1", "OW update STORE@5", "OW update STOREDIST@5"],
     acl="geo",
+    get_keys=_keys_from(5),
 )
 def georadiusbymember(c: Client, argv: list[bytes]) -> Reply:
     """Get, or store, members within a distance of a member. O(members of nine cells)."""
