@@ -71,6 +71,25 @@ class MasterProtocol(asyncio.Protocol):
         if self._link is not None:
             self._link.lost(self, self.lost_reason)
 
+    @property
+    def address(self) -> bytes:
+        """Where the master is, as CLIENT LIST shows it."""
+        host, port = self.transport.get_extra_info("peername")[:2]
+        return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
+
+    def abort(self) -> None:
+        """Cut the connection (CLIENT KILL); it is reported as lost."""
+        if self.transport is not None:
+            self.transport.abort()
+
+    close_soon = abort
+
+    def flush(self) -> None:
+        """A master is never answered."""
+
+    def resume(self) -> None:
+        """A master never waits."""
+
     def detach(self) -> None:
         """Report nothing any more, and close."""
         self._link = None
@@ -395,6 +414,11 @@ class MasterLink:
         databases = engine.keyspace.databases
         # A master may have more databases than we; it selects one before its next command.
         self.client.db = databases[db if db < len(databases) else 0]
+        if self._protocol is not None:
+            self.client.addr = self._protocol.address
+            self.client.port = self._protocol
+        # CLIENT LIST shows our master, and CLIENT KILL TYPE master cuts the link.
+        engine.clients[self.client.id] = self.client
         self._parser = StreamParser(0, strict=True)
         self._applied = StreamApplyState()
         self._offset = 0
@@ -475,7 +499,7 @@ class MasterLink:
     def down(self) -> None:
         """No more stream: forget what was not applied."""
         if self.client is not None:
-            self._server.engine.unwatch(self.client)
+            self._server.engine.disconnect(self.client)
         self.client = None
         self._parser = None
 

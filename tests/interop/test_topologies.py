@@ -20,6 +20,7 @@ from tests.interop.harness import (
     position,
     sync_counts,
     wait_caught_up,
+    wait_linked,
     wait_same_data,
     wait_until,
 )
@@ -165,3 +166,22 @@ def test_wait_counts_the_replicas_that_have_the_write(
     master.call("SET", "key", "one of two")
 
     assert master.call("WAIT", 2, 300) == 1
+
+
+def test_client_list_shows_the_master_and_client_kill_cuts_its_link(
+    launch: Launcher, pair: Pair
+) -> None:
+    master = launch(pair.master)
+    replica = launch(pair.replica)
+    follow(replica, master.port)
+    wait_linked(replica)
+
+    listed = replica.call("CLIENT", "LIST", "TYPE", "master")
+    assert b"flags=M" in listed and f"addr=127.0.0.1:{master.port}".encode() in listed
+    partial = sync_counts(master)[1]
+    replica.call("CLIENT", "KILL", "TYPE", "master")
+
+    wait_until(
+        lambda: sync_counts(master)[1] == partial + 1, "the link to be resumed", master, replica
+    )
+    wait_linked(replica)
