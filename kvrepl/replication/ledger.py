@@ -58,10 +58,11 @@ class SyncLedger:
         return [line, notice(told)]
 
     def _judge(self, replica: ReplicaLink, stream: Stream, replid: bytes, offset: int) -> Verdict:
+        name, known = replica.name, replica.name in self._seen
         if replid.startswith(b"?"):
-            known = replica.name in self._seen
-            return reasons.asked_for_all(replica.name, snapshot_only=replica.rdb_only, known=known)
-        return reasons.judge(stream, replica.name, replid, offset, self._expired)
+            line = f"Full resync requested by replica {name}"
+            return reasons.judge_newcomer(line, snapshot_only=replica.rdb_only, known=known)
+        return reasons.judge(stream, name, replid, offset, expired=self._expired, known=known)
 
     def open(self, replica: ReplicaLink, reason: FullSyncReason, now_ms: int) -> None:
         """A replica needs a full sync: count it and begin to time it."""

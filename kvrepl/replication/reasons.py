@@ -6,6 +6,7 @@ in the log with all figures, and as counters of INFO.
 
     FullSyncReason        every cause there is; the value is the name of its counter
     judge()               looks at one PSYNC that cannot be granted, and says why
+    judge_newcomer()      the same for a replica that has nothing to go on from
     seen_from_replica()   the same from the other end, which knows less
 
 The order of the questions is the one in which Redis decides: the id, how far the second id
@@ -45,8 +46,8 @@ class FullSyncReason(Enum):
 
 
 _MEANINGS = {
-    FullSyncReason.FIRST_ATTACH: "the replica asked for everything, and is new here",
-    FullSyncReason.FORCED: "the replica asked for everything, though it had been attached before",
+    FullSyncReason.FIRST_ATTACH: "the replica has no history, and is new here",
+    FullSyncReason.FORCED: "the replica has no history (any more), but was attached before",
     FullSyncReason.SNAPSHOT_ONLY: "the peer wants the snapshot alone (redis-cli --rdb)",
     FullSyncReason.SYNC_COMMAND: "the peer knows no PSYNC",
     FullSyncReason.ID_MISMATCH: "the replica follows a history that is unknown here",
@@ -88,28 +89,33 @@ class Verdict(NamedTuple):
     figures: str
 
 
-def asked_for_all(name: str, *, snapshot_only: bool, known: bool) -> Verdict:
-    """Judge `PSYNC ? -1`.
+def judge_newcomer(line: str, *, snapshot_only: bool, known: bool) -> Verdict:
+    """Judge a replica that has no stream of any history: `PSYNC ? -1`, or one at offset 0.
 
     Args:
-        name: the replica as the log names it.
+        line: what Redis logs.
         snapshot_only: it declared rdb-only.
         known: a replica of this address has been attached before.
     """
-    line = f"Full resync requested by replica {name}"
     if snapshot_only:
         return Verdict(FullSyncReason.SNAPSHOT_ONLY, line, False, "it wants the snapshot alone")
     if known:
         figures = (
-            "it was attached before and could not go on: look in its log for a restart without a "
-            "usable RDB file (save, or appendonly yes), a failed load or a protocol error"
+            "it was attached before and has lost its place: look in its log for a restart without "
+            "a usable RDB file (save, or appendonly yes), a failed load or a protocol error"
         )
         return Verdict(FullSyncReason.FORCED, line, False, figures)
     return Verdict(FullSyncReason.FIRST_ATTACH, line, False, "it holds no history to go on from")
 
 
 def judge(
-    stream: Stream, name: str, replid: bytes, offset: int, expired: Expired | None
+    stream: Stream,
+    name: str,
+    replid: bytes,
+    offset: int,
+    *,
+    expired: Expired | None,
+    known: bool,
 ) -> Verdict:
     """Say why `stream` cannot be resumed at (`replid`, `offset`).
 
@@ -119,6 +125,7 @@ def judge(
         replid: the id it asked for.
         offset: the bytes of it that the replica has.
         expired: the last history of ours that repl-backlog-ttl ended; None where it never did.
+        known: a replica of this address has been attached before.
     """
     history, backlog = stream.history, stream.backlog
     asked = wire.to_wire(offset)
@@ -137,6 +144,9 @@ def judge(
                 "for ever) would have spared it"
             )
             return Verdict(FullSyncReason.BACKLOG_EXPIRED, line, False, figures)
+        if offset <= 0:
+            # A server that was a master until now names its own id, though nothing was counted.
+            return judge_newcomer(line, snapshot_only=False, known=known)
         figures = (
             f"it has {offset} bytes of a history that this server knows nothing of; if it was "
             "ours, we restarted since without the RDB file (save) that names it, or from an AOF"
@@ -194,6 +204,8 @@ def seen_from_replica(
     """
     if nothing_held:
         return "nothing_to_resume", f"this replica asked for everything: {nothing_held}"
+    if history.offset == 0:
+        return "nothing_to_resume", "this replica has no stream of any history yet"
     if replid == history.replid:
         return "not_in_backlog", (
             f"we have {history.offset} bytes of the master's history, which is at {offset}; what "

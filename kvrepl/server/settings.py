@@ -40,6 +40,7 @@ REPLICATION_SETTINGS = (
     "repl-diskless-load", "min-replicas-to-write", "min-replicas-max-lag", "replica-announced",
     "replica-priority", "replica-read-only", "replica-announce-ip", "replica-announce-port",
     "masterauth", "masteruser", "replica-serve-stale-data", "save",
+    "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
 )  # fmt: skip
 
 AOF_SETTINGS = (

@@ -55,7 +55,19 @@ def test_first_attach_and_return_of_a_replica_that_asks_for_all_are_told_apart()
     actions = shell.psync(9)
 
     assert counted(shell) == {"first_attach", "forced"}
-    assert "Full sync of replica 10.0.0.1:7001, forced: it was attached before" in texts(actions)
+    assert (
+        "Full sync of replica 10.0.0.1:7001, forced: it was attached before and has lost its place"
+        in texts(actions)
+    )
+
+
+def test_unknown_id_of_a_replica_without_any_stream_is_a_first_attach() -> None:
+    """A server that was a master until now names its own id at offset 0."""
+    shell = MasterShell(**DISK)
+    shell.psync(1, b"f" * 40, wire.to_wire(0))
+
+    assert counted(shell) == {"first_attach"}
+    assert shell.master.syncs.partial_err == 1
 
 
 def test_snapshot_only_and_sync_have_reasons_of_their_own() -> None:

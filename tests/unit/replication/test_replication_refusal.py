@@ -59,10 +59,11 @@ def offer(shell: ReplicaShell, data: bytes, *, diskless: bool = False) -> do.Act
         (FULL, True),
         (snapshot(2, function=True), True),
         (snapshot(2, resize=False), True),
+        (snapshot(1)[:-20], True),
         (FULL[:20], None),
         (b"no snapshot at all", None),
     ],
-    ids=["empty", "functions", "keys", "both", "no sizes", "head", "garbage"],
+    ids=["empty", "functions", "keys", "both", "no sizes", "half a key", "head", "garbage"],
 )
 @pytest.mark.parametrize("step", [1, 7, 1 << 20])
 def test_preview_knows_whether_there_is_a_key_in_any_cut(
