@@ -40,7 +40,13 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "d
 ROOM_ORDER = ("unit", "property", "fuzz", "simulation", "interop")
 """Cheap evidence first: a broken codec is seen before a hundred servers are started."""
 
-INTEROP_PROGRAMS = ("redis-server", "redis-cli", "redis-benchmark", "redis-check-rdb")
+INTEROP_PROGRAMS = (
+    "redis-server",
+    "redis-cli",
+    "redis-benchmark",
+    "redis-check-aof",
+    "redis-check-rdb",
+)
 
 
 @functools.cache

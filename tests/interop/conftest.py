@@ -70,7 +70,10 @@ class Launcher:
         folder = self._folder / f"{len(self.servers)}-sentinel"
         server = Server("redis", folder, {"sentinel": watched}, arguments=["--sentinel"])
         self.servers.append(server)
-        return server.start()
+        server.start()
+        # It learns from INFO of replicas and of roles; every ten seconds is long for a test.
+        server.call("SENTINEL", "DEBUG", "INFO-PERIOD", 500, "PUBLISH-PERIOD", 500)
+        return server
 
     def __call__(self, kind: Kind, **directives: Directive) -> Server:
         """Make a server, start it and wait until it is ready."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import shutil
 import subprocess
 
 import pytest
@@ -87,7 +86,6 @@ def test_redis_cli_replica_prints_the_stream(launch: Launcher, kind: Kind) -> No
     assert lines[-1].strip().lower() == b'"set","key","seen by the replica"'
 
 
-@pytest.mark.skipif(not shutil.which("redis-sentinel"), reason="redis-sentinel is not installed")
 def test_sentinel_promotes_the_replica_and_takes_the_old_master_back(
     launch: Launcher, pair: Pair
 ) -> None:

@@ -124,7 +124,7 @@ def test_replica_that_hangs_in_a_diskless_transfer_is_dropped_and_the_other_comp
         repl_diskless_sync="yes",
         repl_diskless_sync_delay=5,
         repl_diskless_sync_max_replicas=2,
-        repl_timeout=3,
+        repl_timeout=2,
         repl_ping_replica_period=1,
         rdbcompression="no",
     )
@@ -139,6 +139,7 @@ def test_replica_that_hangs_in_a_diskless_transfer_is_dropped_and_the_other_comp
     follow(healthy, master.port, wait=False)
 
     wait_same_data(master, healthy)
+    master.config_set(repl_diskless_sync_delay=0)  # nobody else will come
     proxy.resume()
     wait_same_data(master, hanging)
 
