@@ -170,7 +170,8 @@ def write_plot(path: Path, title: str, rows: Sequence[Row], kinds: Sequence[Kind
     for axis, (metric, unit) in zip(axes.flat, metrics, strict=False):
         _panel(axis, cases[(metric, unit)], kinds)
         axis.set_xlabel(f"{metric} [{unit}]")
-    axes[0, 0].legend(loc="best", frameon=False)
+    handles, labels = axes[0, 0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper right", ncols=2, frameon=False)
     figure.savefig(path, metadata={"Date": None})
     pyplot.close(figure)
 

@@ -1,0 +1,26 @@
+"""Fixtures of the deep runs: a voice past pytest's capture, and a folder for the whole run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.interop.deep.workload import Tell
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print figures at once; the output of a passed test would not be shown."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}", end="", flush=True)
+
+    return say
+
+
+@pytest.fixture(scope="session")
+def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Give the folder that keeps datasets from one deep test to the next."""
+    return tmp_path_factory.mktemp("deep")
