@@ -45,6 +45,9 @@ from kvrepl.errors import CommandError
 
 CORRUPT: Final = CommandError(b"INVALIDOBJ Corrupted HLL object detected")
 
+TOO_MANY: Final = -(1 << 63)
+"""What Redis answers where the estimate exceeds 64 bits: the result of llround on x86-64."""
+
 REGISTERS: Final = 1 << 14
 REGISTER_BITS: Final = 6
 HEADER_BYTES: Final = 16
@@ -115,8 +118,8 @@ def cached_count(value: bytes | bytearray) -> int | None:
 
 
 def cache_count(value: bytearray, count: int) -> None:
-    """Note the cardinality in the value. O(1)."""
-    value[8:16] = count.to_bytes(8, "little")
+    """Note the cardinality in the value; TOO_MANY leaves it out of date. O(1)."""
+    value[8:16] = (count & _UINT64).to_bytes(8, "little")
 
 
 def invalidate(value: bytearray) -> None:
@@ -222,7 +225,7 @@ def union(first: bytes, second: bytes) -> bytes:
 
 
 def estimate(plain: bytes) -> int:
-    """The cardinality that plain registers stand for. O(registers), 200 us."""
+    """The cardinality that plain registers stand for, or TOO_MANY. O(registers), 200 us."""
     histogram = [0] * 64
     left = REGISTERS
     for number in range(64):
@@ -236,7 +239,12 @@ def estimate(plain: bytes) -> int:
         z += histogram[number]
         z *= 0.5
     z += m * _sigma(histogram[0] / m)
-    return int(_ALPHA * m * m / z + 0.5)  # far below 2**52: adding a half rounds as llround does
+    # Registers that no hash can give stand for more than 64 bits hold, or for infinitely many.
+    cardinality = _ALPHA * m * m / z if z else inf
+    if cardinality >= 1 << 63:
+        return TOO_MANY
+    whole = int(cardinality)
+    return whole + (cardinality - whole >= 0.5)
 
 
 def describe(value: bytes | bytearray) -> bytes:
