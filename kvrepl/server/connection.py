@@ -67,8 +67,6 @@ class Connection(asyncio.Protocol):
         self._eof = False
         self._soft_since_ms = 0
         self._writable = True
-        # Set to a callable once the bytes of this connection belong to somebody else.
-        self.taken: Any = None
 
     # ----------------------------------------------------------- asyncio side
 
