@@ -424,7 +424,7 @@ def test_replica_without_its_master_serves_stale_data_or_not(launch: Launcher, k
 
 def test_min_replicas_follow_what_is_connected(launch: Launcher, kind: Kind) -> None:
     master = launch(kind, min_replicas_to_write=1)
-    with pytest.raises(redis.ResponseError, match="^NOREPLICAS"):
+    with pytest.raises(redis.ResponseError, match=r"^NOREPLICAS"):
         master.call("SET", "k", "v")
     replica = launch("redis")
     follow(replica, master.port)

@@ -100,9 +100,9 @@ def test_bgsave_child_killed_leaves_the_last_file_and_nothing_else(
     if status == "ok":
         server.call("SET", "k", "accepted")
     else:
-        with pytest.raises(redis.ResponseError, match="^MISCONF Redis is configured to save RDB"):
+        with pytest.raises(redis.ResponseError, match=r"^MISCONF Redis is configured to save RDB"):
             server.call("SET", "k", "refused")
-        with pytest.raises(redis.ResponseError, match="^MISCONF"):
+        with pytest.raises(redis.ResponseError, match=r"^MISCONF"):
             server.call("PING")
         server.call("BGSAVE")
         wait_no_child(server)
@@ -179,7 +179,7 @@ def test_save_and_bgsave_while_a_child_saves_are_refused(launch: Launcher, kind:
     pid = begin_slow_save(server)
 
     for command in ("SAVE", "BGSAVE"):
-        with pytest.raises(redis.ResponseError, match="^Background save already in progress"):
+        with pytest.raises(redis.ResponseError, match=r"^Background save already in progress"):
             server.call(command)
     os.kill(pid, signal.SIGUSR1)
 
@@ -201,7 +201,7 @@ def test_bgsave_inside_multi_starts_after_it(launch: Launcher, kind: Kind) -> No
     server = launch(kind)
     pipe = server.client().pipeline()
     pipe.set("k", "v")
-    pipe.execute_command("BGSAVE")
+    pipe.execute_command("BGSAVE")  # type: ignore[no-untyped-call]
     pipe.set("after", "v")
     pipe.execute()
 

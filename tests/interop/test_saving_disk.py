@@ -98,7 +98,7 @@ def test_bgsave_on_a_full_disk_keeps_the_last_file_and_heals(
     assert (disk / "dump.rdb").read_bytes() == good
     assert files_of(disk) == {"dump.rdb", "ballast"}
     assert "No space left on device" in server.log_text()
-    with pytest.raises(redis.ResponseError, match="^MISCONF Redis is configured to save RDB"):
+    with pytest.raises(redis.ResponseError, match=r"^MISCONF Redis is configured to save RDB"):
         server.call("SET", "k", "refused")
     with pytest.raises(redis.ResponseError):
         server.call("SAVE")
@@ -122,7 +122,7 @@ def test_aof_on_a_full_disk_refuses_writes_and_heals_without_loss(
     write(server, 20, start=10)  # what is accepted and does not fit is kept in memory
 
     wait_until(lambda: persistence(server, "aof_last_write_status") == "err", "it fails", server)
-    with pytest.raises(redis.ResponseError, match="^MISCONF Errors writing to the AOF file: No sp"):
+    with pytest.raises(redis.ResponseError, match=r"^MISCONF Errors writing to the AOF file: No s"):
         server.call("SET", "k", "refused")
     assert server.call("GET", "key:0")
     assert server.call("EXISTS", "k") == 0
@@ -188,7 +188,7 @@ def test_shutdown_on_a_full_disk_does_not_happen(
     write(server, 100)
     ballast = fill_up(disk, leave_bytes=300_000)
 
-    with pytest.raises(redis.ResponseError, match="^Errors trying to SHUTDOWN"):
+    with pytest.raises(redis.ResponseError, match=r"^Errors trying to SHUTDOWN"):
         server.call("SHUTDOWN")
 
     assert server.call("EXISTS", "key:99") == 1
