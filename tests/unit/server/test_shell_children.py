@@ -36,7 +36,6 @@ def run(work: Work, then: Callable[[Children], None] = lambda c: None) -> tuple[
         then(made)
         ending = await asyncio.wait_for(ended, 20)
         assert made.active is None
-        assert not Path(f"/proc/{child.pid}").exists(), "reaped"
         assert ending.ok == (made.last_cow_bytes[children.RDB] > 0)
         return child, ending
 
@@ -46,6 +45,7 @@ def run(work: Work, then: Callable[[Children], None] = lambda c: None) -> tuple[
         os.close(write_fd)
         with os.fdopen(read_fd) as log:
             said = log.read()
+    assert not Path(f"/proc/{child.pid}").exists(), "it was not reaped"
     return child, ending, said
 
 
