@@ -1,0 +1,149 @@
+"""Places and searches: geohashes, distances, and that a search misses nothing.
+
+The numbers of real places are those that redis-server 7.0.15 gives.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvrepl.datatypes import geo
+from kvrepl.datatypes.geo import MAX_LATITUDE, MAX_LONGITUDE, STEPS, Shape
+
+longitudes = st.floats(-MAX_LONGITUDE, MAX_LONGITUDE)
+latitudes = st.floats(-MAX_LATITUDE, MAX_LATITUDE)
+
+PLACES = [
+    (13.361389, 38.115556, 3479099956230698, b"sqc8b49rny0"),
+    (15.087269, 37.502669, 3479447370796909, b"sqdtr74hyu0"),
+    (2.349014, 48.864716, 3663832805879806, b"u09tvrw3xg0"),
+    (-74.005974, 40.712776, 1791873974549417, b"dr5regw3pg0"),
+    (179.9, -16.5, 3355687181573352, b"rvpfjsr0tc0"),
+    (-179.9, -16.6, 353287392064082, b"2j01d60cfp0"),
+    (180.0, 85.05112878, 13510798882111488, b"bp05b5048p0"),
+]
+
+
+@pytest.mark.parametrize(("longitude", "latitude", "score", "text"), PLACES)
+def test_geohash_of_a_place_is_that_of_redis(
+    longitude: float, latitude: float, score: int, text: bytes
+) -> None:
+    assert geo.encode(longitude, latitude) == score
+    assert geo.geohash_text(float(score)) == text
+
+
+@given(longitudes, latitudes, st.integers(1, STEPS))
+def test_decode_gives_the_cell_that_the_point_lies_in(
+    longitude: float, latitude: float, steps: int
+) -> None:
+    west, east, south, north = geo.decode(geo.encode(longitude, latitude, steps), steps)
+
+    rounding = 1e-12
+    assert west - rounding <= longitude <= east + rounding
+    assert south - rounding <= latitude <= north + rounding
+    assert east - west == pytest.approx(360 / (1 << steps))
+
+
+@given(longitudes, latitudes)
+def test_place_of_a_score_is_within_a_cell(longitude: float, latitude: float) -> None:
+    place = geo.place_of(float(geo.encode(longitude, latitude)))
+
+    assert place == pytest.approx((longitude, latitude), abs=360 / (1 << STEPS))
+
+
+@given(st.floats(allow_nan=False))
+def test_place_of_any_score_lies_on_the_map(score: float) -> None:
+    assert geo.is_place(*geo.place_of(score))
+    assert len(geo.geohash_text(score)) == 11
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "meters"),
+    [(0, 0, 0.0), (0, 1, 166274.1516), (4, 5, 24050.3), (0, 3, 4460.0131 * 1609.34)],
+)
+def test_distance_between_places_is_that_of_redis(first: int, second: int, meters: float) -> None:
+    one, other = (geo.place_of(float(PLACES[at][2])) for at in (first, second))
+
+    assert geo.distance_m(*one, *other) == pytest.approx(meters, abs=0.1)
+    assert geo.distance_m(*other, *one) == geo.distance_m(*one, *other)
+
+
+@given(longitudes, latitudes, longitudes, latitudes)
+def test_distance_is_never_more_than_half_around_the_earth(
+    longitude: float, latitude: float, longitude2: float, latitude2: float
+) -> None:
+    away_m = geo.distance_m(longitude, latitude, longitude2, latitude2)
+
+    assert 0 <= away_m <= 20_020_742
+
+
+def found(shape: Shape, places: list[geo.Point]) -> set[geo.Point]:
+    """Give the places in a shape that lie in the ranges of scores that would be read."""
+    ranges = list(geo.score_ranges(shape))
+    return {
+        place
+        for place in places
+        if shape.distance_m(place) is not None
+        and any(low <= geo.encode(*place) < high for low, high in ranges)
+    }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_score_ranges_of_a_shape_hold_every_place_in_it(seed: int) -> None:
+    rng = Random(seed)
+    for _ in range(25):
+        center = rng.uniform(-150, 150), rng.uniform(-60, 60)
+        size_km = 10 ** rng.uniform(-2, 3)
+        shapes = [
+            Shape(center, 1000.0, radius=size_km),
+            Shape(center, 1000.0, width=size_km, height=size_km / rng.uniform(1, 5)),
+            Shape(center, 1000.0, width=size_km / rng.uniform(1, 5), height=size_km),
+        ]
+        spread = size_km / 60
+        places = [
+            (center[0] + rng.gauss(0, spread), center[1] + rng.gauss(0, spread)) for _ in range(60)
+        ]
+        places = [place for place in places if geo.is_place(*place)]
+        for shape in shapes:
+            inside = {place for place in places if shape.distance_m(place) is not None}
+            assert found(shape, places) == inside, shape
+
+
+@given(longitudes, latitudes, st.floats(0, 3e7))
+def test_score_ranges_of_any_circle_are_nine_at_most_and_never_the_same_twice(
+    longitude: float, latitude: float, radius: float
+) -> None:
+    ranges = list(geo.score_ranges(Shape((longitude, latitude), 1.0, radius=radius)))
+
+    assert 1 <= len(ranges) <= 9
+    assert len(set(ranges)) == len(ranges)
+    assert all(low < high for low, high in ranges)
+
+
+def test_score_ranges_cross_the_edge_of_the_map() -> None:
+    fiji, taveuni = (179.9, -16.5), (-179.9, -16.6)
+
+    assert found(Shape(fiji, 1000.0, radius=100.0), [fiji, taveuni]) == {fiji, taveuni}
+
+
+@pytest.mark.parametrize("radius", [float("inf"), 1e308, 1e-300, 0.0])
+def test_score_ranges_of_extreme_circles_hold_their_centre(radius: float) -> None:
+    center = geo.place_of(3479099956230698.0)
+    shape = Shape(center, 1000.0, radius=radius)
+
+    assert found(shape, [center]) == {center}
+
+
+def test_shape_that_is_a_box_measures_along_parallel_and_meridian() -> None:
+    box = Shape((10.0, 60.0), 1000.0, width=100.0, height=20.0)
+    degree_m = geo.EARTH_RADIUS_M * 3.141592653589793 / 180
+
+    east = 49_000 / degree_m / 0.5  # a degree of longitude is half as long at 60 degrees north
+    assert box.distance_m((10.0 + east, 60.0)) == pytest.approx(49_000, rel=1e-3)
+    assert box.distance_m((10.0 + east * 1.05, 60.0)) is None
+    assert box.distance_m((10.0, 60.0 + 9_900 / degree_m)) == pytest.approx(9_900)
+    assert box.distance_m((10.0, 60.0 + 10_100 / degree_m)) is None
