@@ -93,7 +93,6 @@ class Client:
         "pending",
         "port",
         "queued",
-        "repl_offset",
         "reply_mode",
         "resp",
         "shard_channels",
@@ -119,7 +118,6 @@ class Client:
         self.user: Any = None
         self.created_ms = self.last_interaction_ms = engine.keyspace.now_ms
         self.last_command: Command | None = None
-        self.repl_offset = 0
         self.is_master = self.is_replica = self.is_monitor = False
         self.no_evict = False
         self.asked_close = False

@@ -15,7 +15,6 @@ from kvrepl.errors import CommandError
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
-    from kvrepl.keyspace.database import Database
     from kvrepl.resp.values import Reply
 
 
@@ -46,7 +45,6 @@ class Host(Protocol):
     def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
         """DEBUG subcommands that touch files, time or the process; None: not one of those."""
 
-    def swapdb(self, first: Database, second: Database) -> None: ...
     def kill_replica(self, client: Client) -> None:
         """CLIENT KILL of a replica's or our master's connection."""
 

@@ -39,10 +39,10 @@ from kvrepl.persistence.disk import (
     write_durably,
 )
 from kvrepl.persistence.lifecycle import AofState, AppendOnlyLog, child_result, child_temp
-from kvrepl.persistence.manifest import Layout
+from kvrepl.persistence.manifest import Layout, ManifestError
 from kvrepl.persistence.rewrite import Entry, RewriteSchedule, aof_base
 from kvrepl.persistence.snapshot import SnapshotLoader
-from kvrepl.persistence.writer import AofWriter, FsyncPolicy
+from kvrepl.persistence.writer import AofWriter, FsyncPolicy, misconf
 from kvrepl.resp.values import Reply, Status
 from kvrepl.server import children
 from kvrepl.server.saver import (
@@ -60,7 +60,6 @@ if TYPE_CHECKING:
     from kvrepl.server.app import Server
     from kvrepl.server.children import Child, Ending, Reporter
 
-MISCONF: Final = b"MISCONF Errors writing to the AOF file: "
 LOAD_CHUNK_BYTES: Final = 256 * 1024
 EXIT_FAILURE: Final = 1
 RDB_MAGIC: Final = b"REDIS"
@@ -130,7 +129,7 @@ class Aof:
     def error_reply(self) -> bytes | None:
         """What write commands are told while the log cannot be written, None while it can."""
         error = self.log.error
-        return MISCONF + error.encode() if error else None
+        return misconf(error).text if error else None
 
     def set_time(self, now_ms: int) -> None:
         """Commands are about to run: with aof-timestamp-enabled the log says in which second."""
@@ -378,6 +377,11 @@ class Aof:
             self.carry_out(opened.logs)
             manifest, logs = startup.delete_history(disk, layout, opened.manifest)
             self.carry_out(logs)
+        except ManifestError as error:
+            *report, reason = error.log_lines()
+            for line in report:
+                server.log.warning(line)
+            raise LoadError(reason) from error
         except (AofError, StorageError, RdbError) as error:
             raise LoadError(str(error)) from error
         self.log.opened(

@@ -32,6 +32,7 @@ from kvrepl import REDIS_VERSION, __version__
 from kvrepl.engine import gates
 from kvrepl.engine.batch import COMPILED
 from kvrepl.engine.dispatch import Engine
+from kvrepl.scripting import runtime as scripting
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
 from kvrepl.server.children import RDB, Children
@@ -79,6 +80,7 @@ class Server:
         self.started_ms = self.clock.now_ms()
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by run
         self.engine = Engine(config, self.clock, self.rng)
+        scripting.connect(self.engine).log = self._log_script
         self.disk = RealDisk()
         self.monitoring = Monitoring(self)
         self.supervisor = Supervisor(config.supervised, log)
@@ -130,6 +132,9 @@ class Server:
                 "Warning: no config file specified, using the default config. In order to"
                 " specify a config file use kvrepl-server /path/to/redis.conf"
             )
+        idle = config.without_effect()
+        if idle:
+            log.warning(f"Settings that are accepted and have no effect here: {', '.join(idle)}")
         log.role = "M"
         try:
             self._assemble()
@@ -329,6 +334,9 @@ class Server:
     def commands_processed(self) -> int:
         """Commands run since the start or CONFIG RESETSTAT."""
         return sum(command.calls for command in self.engine.all_commands())
+
+    def _log_script(self, level: int, text: bytes) -> None:
+        self.log.write(level, text.decode("utf-8", "backslashreplace"))
 
     def function_libraries(self) -> list[bytes]:
         """The code of each function library, for snapshots and rewrites."""

@@ -52,7 +52,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_eof", "_held", "_held_bytes", "_paused", "_server", "_soft_since_ms", "_writable",
-        "client", "is_unix", "parser", "taken", "transport",
+        "client", "is_unix", "parser", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server, is_unix: bool = False) -> None:

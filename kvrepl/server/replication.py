@@ -25,7 +25,13 @@ from kvrepl.persistence.snapshot import Loaded, SnapshotInfo
 from kvrepl.replication import actions as do
 from kvrepl.replication.actions import Action, Role, SaveInfo, Target
 from kvrepl.replication.master import Child
-from kvrepl.replication.quorum import Waiter, WaitQueue, count_acknowledged
+from kvrepl.replication.quorum import (
+    WAIT_ON_REPLICA,
+    Waiter,
+    WaitQueue,
+    count_acknowledged,
+    lagging,
+)
 from kvrepl.replication.report import info_fields, role_reply
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
@@ -44,11 +50,6 @@ REPLID_LENGTH: Final = 40
 
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
-)
-NO_WAIT_ON_REPLICA: Final = CommandError(
-    b"ERR WAIT cannot be used with replica instances. Please also note that since Redis 4.0 if a"
-    b" replica is configured to be writable (which is not the default) writes to replicas are just"
-    b" local and are not propagated."
 )
 
 
@@ -203,7 +204,7 @@ class ReplicationShell:
         """WAIT: answered when enough replicas have what was written so far."""
         machine = self.machine
         if not machine.is_master:
-            raise NO_WAIT_ON_REPLICA
+            raise WAIT_ON_REPLICA
         offset = machine.history.offset
         count = count_acknowledged(machine.master.replicas, offset)
         engine = self._server.engine
@@ -281,18 +282,16 @@ class ReplicationShell:
         if not replicas or not machine.is_master:
             return
         log = self._server.log
-        behind = 0
-        for replica in replicas:
-            lag = machine.history.offset - replica.ack_offset
-            if lag:
-                behind += 1
-                log.notice(
-                    f"Lagging replica {replica.name} reported offset {lag} behind master,"
-                    f" lag={replica.lag_seconds(self.now_ms())}, state={replica.state.shown}."
-                )
-        log.notice(
-            f"{len(replicas) - behind} of {len(replicas)} replicas are in sync when shutting down."
-        )
+        offset = machine.history.offset
+        behind = lagging(replicas, offset)
+        for replica in behind:
+            log.notice(
+                f"Lagging replica {replica.name} reported offset {offset - replica.ack_offset}"
+                f" behind master, lag={replica.lag_seconds(self.now_ms())},"
+                f" state={replica.state.shown}."
+            )
+        in_step = len(replicas) - len(behind)
+        log.notice(f"{in_step} of {len(replicas)} replicas are in sync when shutting down.")
 
     # ------------------------------------------------------------------ children
 
