@@ -24,4 +24,5 @@ Read in this order:
     roles       both sides joined; what the shell talks to
     report      INFO and ROLE
     settings    what of redis.conf matters here
+    page        the tables of docs/PSYNC.md
 """
