@@ -72,6 +72,7 @@ class Engine:
             changes it.
         pauses: reason -> (until when, whether it holds back more than writes).
         function_libraries: the code of the function libraries.
+        scripts: scripts and functions, put there by kvrepl.scripting.runtime.connect.
     """
 
     # Slots for what the compiled loops read in place.
@@ -102,6 +103,7 @@ class Engine:
         self.monitors: dict[Client, None] = {}
         self.pauses: dict[str, tuple[int, bool]] = {}
         self.function_libraries: list[bytes] = []
+        self.scripts: Any = None
         self.commands: dict[str, Command] = {
             name: command.copy() for name, command in REGISTRY.items()
         }
