@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.measure import FULL, Bench
 from tests.interop.deep.workload import Tell
 
 
@@ -24,3 +25,9 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
 def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Give the folder that keeps datasets from one deep test to the next."""
     return tmp_path_factory.mktemp("deep")
+
+
+@pytest.fixture(scope="session")
+def bench(deep_folder: Path) -> Bench:
+    """Give the benchmarks' workshop at full scale; its dataset is made once."""
+    return Bench(FULL, deep_folder / "bench")

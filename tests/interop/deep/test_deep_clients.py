@@ -6,11 +6,10 @@ Run by `make deep`; each test prints its figures.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import FULL, Bench, Sample, run_interleaved
+from benchmarks.measure import Bench, Sample, run_interleaved
 from benchmarks.requests import PIPELINES, redis_benchmark
 from tests.interop.conftest import NO_KVREPL, Launcher
 from tests.interop.deep.workload import Tell, ratio_lines
@@ -37,7 +36,7 @@ def test_redis_benchmark_runs_its_default_list_at_length_without_an_error(
     tell(f"redis-benchmark -P {pipeline}, requests/s: {figures}")
 
 
-def test_get_and_set_keep_a_share_of_redis_throughput(deep_folder: Path, tell: Tell) -> None:
+def test_get_and_set_keep_a_share_of_redis_throughput(bench: Bench, tell: Tell) -> None:
     def get_and_set(bench: Bench, kind: Kind) -> Iterator[Sample]:
         with bench.server(kind) as server:
             for pipeline in PIPELINES:
@@ -46,7 +45,7 @@ def test_get_and_set_keep_a_share_of_redis_throughput(deep_folder: Path, tell: T
                     rps = float(row["rps"])
                     yield Sample(row["test"], f"-P {pipeline}", "requests/s", rps, True)
 
-    rows = run_interleaved(get_and_set, Bench(FULL, deep_folder), ("redis", "kvrepl"), tell)
+    rows = run_interleaved(get_and_set, bench, ("redis", "kvrepl"), tell)
 
     tell(ratio_lines("50 clients, 64-byte values:", rows))
     # Far below what is measured on a quiet machine: this catches a lost fast path, not a percent.

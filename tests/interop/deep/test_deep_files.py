@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from benchmarks import snapshots
-from benchmarks.measure import FULL, Bench, Benchmark, run_interleaved
+from benchmarks.measure import Bench, Benchmark, run_interleaved
 from tests.interop.conftest import NO_KVREPL, Launcher
 from tests.interop.datasets import AckedWriters, populate
 from tests.interop.deep.workload import (
@@ -183,11 +183,11 @@ def test_kill_9_fifty_times_over_one_folder_keeps_what_the_policy_promises(
 
 @pytest.mark.parametrize("benchmark", [snapshots.bgsave, snapshots.load], ids=["bgsave", "load"])
 def test_a_million_strings_save_and_load_in_at_most_half_more_than_redis_needs(
-    deep_folder: Path, tell: Tell, benchmark: Benchmark
+    bench: Bench, tell: Tell, benchmark: Benchmark
 ) -> None:
-    rows = run_interleaved(benchmark, Bench(FULL, deep_folder), ("redis", "kvrepl"), tell)
+    rows = run_interleaved(benchmark, bench, ("redis", "kvrepl"), tell)
 
-    tell(ratio_lines(f"{FULL.keys:,} strings of 64 bytes:", rows))
+    tell(ratio_lines(f"{bench.scale.keys:,} strings of 64 bytes:", rows))
     (timed,) = (row for row in rows if row.unit == "s" and row.case != "empty")
     ratio = timed.ratio()
     assert ratio is not None and ratio <= LIMIT_RATIO

@@ -49,6 +49,12 @@ def sync_time_s(replica: Server, master: Server) -> float:
     return time.monotonic() - started
 
 
+def wait_commands(server: Server, count: int) -> None:
+    """Wait until a server has run this many more commands."""
+    goal = commands_run(server) + count
+    wait_until(lambda: commands_run(server) >= goal, f"{count} more commands", server)
+
+
 def wait_partial_resyncs(master: Server, count: int) -> None:
     """Wait until a master has continued a broken link this many times."""
     wait_until(lambda: sync_counts(master)[1] >= count, f"partial resync number {count}", master)
@@ -125,6 +131,7 @@ def test_fifty_cuts_of_the_link_of_a_million_keys_need_no_full_sync(
             wait_partial_resyncs(master, number)
             wait_linked(replica)
             slowest_s = max(slowest_s, time.monotonic() - started)
+            wait_commands(master, 1_000)  # so that every cut falls into traffic
         during = commands_run(master) - before
     digest = wait_same_data(master, replica, timeout_s=LONG_S)
 
