@@ -1,6 +1,7 @@
 """The `rdb` command.
 
     check    verify files, say what is in them
+    diff     compare what two files mean
     dump     print a file as JSON Lines
 
 Exit status: see rdb.cli.exits.
@@ -16,6 +17,7 @@ import click
 
 from rdb.cli import exits
 from rdb.cli.check import check
+from rdb.cli.diff import diff
 from rdb.cli.dump import dump
 
 
@@ -29,6 +31,7 @@ def cli() -> None:
 
 
 cli.add_command(check)
+cli.add_command(diff)
 cli.add_command(dump)
 
 

@@ -43,7 +43,7 @@ from rdb.records import (
     SlotImport,
     SlotInfo,
 )
-from rdb.streams import Stream, StreamId
+from rdb.streams import Group, Stream, StreamId
 from rdb.values import ExpiringHash
 
 Json = Any
@@ -113,10 +113,10 @@ def value_form(key: Key) -> Json:
     if kind in ("list", "set"):
         return [bytes_form(element) for element in value]
     if kind == "zset":
-        return [[bytes_form(member), repr(score).removesuffix(".0")] for member, score in value]
+        return [[bytes_form(member), score_form(score)] for member, score in value]
     if kind == "hash":
         if not isinstance(value, ExpiringHash):
-            return _pairs_form(value)
+            return pairs_form(value)
         expires = value.expires_at_ms
         return [
             [bytes_form(field), bytes_form(text), expires.get(field)]
@@ -128,41 +128,49 @@ def value_form(key: Key) -> Json:
     return {"module": value.name, "version": value.version, "payload": payload}
 
 
-def _pairs_form(flat: list[bytes]) -> Json:
+def score_form(score: float) -> str:
+    """A score in the fewest digits that read back as the same."""
+    return repr(score).removesuffix(".0")
+
+
+def pairs_form(flat: list[bytes]) -> Json:
+    """[field, value, field, value ...] as [[field, value] ...]."""
     fields = map(bytes_form, flat)
     return [[field, value] for field, value in zip(fields, fields, strict=True)]
 
 
 def _stream_form(stream: Stream) -> Json:
     return {
-        "entries": [[id_form(entry_id), _pairs_form(flat)] for entry_id, flat in stream.entries],
+        "entries": [[id_form(entry_id), pairs_form(flat)] for entry_id, flat in stream.entries],
         "last_id": id_form(stream.last_id),
         "first_id": id_form(stream.first_id),
         "max_deleted_id": id_form(stream.max_deleted_id),
         "entries_added": stream.entries_added,
-        "groups": [
+        "groups": [group_form(group) for group in stream.groups],
+    }
+
+
+def group_form(group: Group) -> dict[str, Json]:
+    """A consumer group."""
+    return {
+        "name": bytes_form(group.name),
+        "last_id": id_form(group.last_id),
+        "entries_read": group.entries_read,
+        "pending": [
+            [
+                id_form(pending.id),
+                None if pending.consumer is None else bytes_form(pending.consumer),
+                pending.delivered_at_ms,
+                pending.deliveries,
+            ]
+            for pending in group.pending
+        ],
+        "consumers": [
             {
-                "name": bytes_form(group.name),
-                "last_id": id_form(group.last_id),
-                "entries_read": group.entries_read,
-                "pending": [
-                    [
-                        id_form(pending.id),
-                        None if pending.consumer is None else bytes_form(pending.consumer),
-                        pending.delivered_at_ms,
-                        pending.deliveries,
-                    ]
-                    for pending in group.pending
-                ],
-                "consumers": [
-                    {
-                        "name": bytes_form(consumer.name),
-                        "seen_ms": consumer.seen_ms,
-                        "active_ms": consumer.active_ms,
-                    }
-                    for consumer in group.consumers
-                ],
+                "name": bytes_form(consumer.name),
+                "seen_ms": consumer.seen_ms,
+                "active_ms": consumer.active_ms,
             }
-            for group in stream.groups
+            for consumer in group.consumers
         ],
     }

@@ -1,0 +1,39 @@
+"""Standard output, in batches."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Final
+
+from rdb.cli.form import Json
+
+_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+_BATCH_BYTES: Final = 1 << 16
+
+
+class Lines:
+    """Writes bytes, or JSON Lines, to standard output in batches."""
+
+    def __init__(self) -> None:
+        self._stream = sys.stdout.buffer
+        self._batch: list[bytes] = []
+        self._batch_bytes = 0
+
+    def add(self, form: dict[str, Json]) -> None:
+        """Append one object as a line."""
+        self.raw(_ENCODER.encode(form).encode() + b"\n")
+
+    def raw(self, data: bytes) -> None:
+        """Append bytes."""
+        self._batch.append(data)
+        self._batch_bytes += len(data)
+        if self._batch_bytes >= _BATCH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is waiting."""
+        self._stream.write(b"".join(self._batch))
+        self._stream.flush()
+        self._batch.clear()
+        self._batch_bytes = 0
