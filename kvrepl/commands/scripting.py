@@ -197,9 +197,7 @@ def function_restore(c: Client, argv: list[bytes]) -> Reply:
     return OK
 
 
-@command(
-    "function|list", -2, "noscript", acl="scripting", tips=["nondeterministic_output_order"]
-)
+@command("function|list", -2, "noscript", acl="scripting", tips=["nondeterministic_output_order"])
 def function_list(c: Client, argv: list[bytes]) -> Reply:
     """List information about all the function libraries. O(functions)."""
     with_code = False

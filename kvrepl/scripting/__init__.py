@@ -6,6 +6,7 @@
     run           one run of a script: what redis.call may do, and how it is propagated
     conversion    replies of commands -> Lua values
     interpreter   one Lua state: compile, run, and nothing else
+    replies, registration   Lua values -> RESP; redis.register_function (Lua)
     sandbox       the Lua code that closes the state in before a script is let into it
     libraries/    bit, struct (Python), cjson, cmsgpack (Lua)
     shebang       the first line of scripts and libraries: flags, name, engine

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from kvrepl.errors import CommandError
 from kvrepl.resp.values import Encoded, Reply
+from kvrepl.scripting import registration, replies
 from kvrepl.scripting.libraries import bits, cjson, cmsgpack, structs
 from kvrepl.scripting.libraries.arguments import ArgumentError
 from kvrepl.scripting.sandbox import CHUNK, SANDBOX
@@ -74,15 +75,19 @@ class Interpreter:
         )
         host = dict(functions)
         host[b"translate"] = self._translate
+        host[b"trampoline"] = _trampoline
         host.update(cmsgpack.HOST)
         wrap = self._lua.compile(_AS_C_FUNCTIONS)
         sandbox = self._compile(SANDBOX)(
             wrap(self._lua.table_from(host)),
             for_libraries,
+            self._compile(replies.LUA),
+            self._compile(registration.LUA),
             self._compile(cjson.LUA),
             self._compile(cmsgpack.LUA),
             wrap(self._lua.table_from(_library(bits.FUNCTIONS))),
             wrap(self._lua.table_from(_library(structs.FUNCTIONS))),
+            self._lua.compile(b"return python.as_function")(),
         )
         self._compile_chunk: Any = sandbox[b"compile"]
         self._run: Any = sandbox[b"run"]
@@ -180,6 +185,21 @@ def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
             raise ScriptError(b"ERR " + error.text, located=True) from None
 
     return guarded
+
+
+def _trampoline(function: Any) -> Callable[..., Any]:
+    """A Lua function that gives (true, results) or (false, error, located), as a C function.
+
+    The values pass by reference: nothing here looks into a table.
+    """
+
+    def trampoline(*arguments: Any) -> Any:
+        ok, *results = function(*arguments)
+        if ok:
+            return tuple(results)
+        raise ScriptError(b"ERR " + results[0], located=results[1])
+
+    return trampoline
 
 
 def _library(functions: dict[bytes, Callable[..., Any]]) -> dict[bytes, Callable[..., Any]]:

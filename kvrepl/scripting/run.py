@@ -51,6 +51,9 @@ LOAD_TIMEOUT: Final = b"ERR FUNCTION LOAD timeout"
 LOAD_TIMEOUT_MS: Final = 500
 """How long the code of a library may take to register its functions (function_lua.c)."""
 
+MAY_REPLICATE: Final = frozenset(("publish", "spublish", "pfcount"))
+"""Commands that a script may not call when it may not write, though they are no writes."""
+
 EXACT_DIGITS: Final = 10**16
 """Integers below it print the same with %d and %.17g."""
 
@@ -158,7 +161,7 @@ class Run:
             denied = client.user.refusal(client, command)
             if denied is not None:
                 return CommandError(b"ERR The user executing the script " + _right(denied))
-        if self.read_only and (command.is_write or "may_replicate" in flags):
+        if self.read_only and (command.is_write or command.name in MAY_REPLICATE):
             return READ_ONLY
         if self.wrote:
             return None

@@ -37,9 +37,7 @@ NO_LUA: Final = CommandError(
     b" 'lupa' and restart it"
 )
 BAD_KEY_COUNT: Final = CommandError(b"ERR Bad number of keys provided")
-TOO_MANY_KEYS: Final = CommandError(
-    b"ERR Number of keys can't be greater than number of args"
-)
+TOO_MANY_KEYS: Final = CommandError(b"ERR Number of keys can't be greater than number of args")
 NEGATIVE_KEYS: Final = CommandError(b"ERR Number of keys can't be negative")
 NO_FUNCTION: Final = CommandError(b"ERR Function not found")
 NOT_BUSY: Final = CommandError(b"NOTBUSY No scripts in execution right now.")
@@ -87,9 +85,7 @@ class Scripting:
 
     # ------------------------------------------------------------------ runs
 
-    def eval(
-        self, caller: Client, argv: list[bytes], *, by_sha: bool, read_only: bool
-    ) -> Reply:
+    def eval(self, caller: Client, argv: list[bytes], *, by_sha: bool, read_only: bool) -> Reply:
         """EVAL, EVALSHA and their _RO forms.
 
         Args:

@@ -36,14 +36,15 @@ CHUNK: Final = b"=sandbox"
 """The name of our own chunks; frames of that name are not shown as where an error happened."""
 
 SANDBOX: Final = rb"""
-local host, for_functions, new_cjson, new_cmsgpack, bit, struct = ...
+local host, for_functions, new_encode, new_register, new_cjson, new_cmsgpack, bit, struct,
+  as_function = ...
 
 local assert, error, ipairs, loadstring, next = assert, error, ipairs, loadstring, next
 local pairs, pcall, rawget, rawset, select = pairs, pcall, rawget, rawset, select
 local setmetatable, tonumber, tostring, type = setmetatable, tonumber, tostring, type
 local unpack, xpcall, setfenv, collectgarbage = unpack, xpcall, setfenv, collectgarbage
 local byte, concat, format, floor = string.byte, table.concat, string.format, math.floor
-local gsub, lower = string.gsub, string.lower
+local gsub, sub = string.gsub, string.sub
 local create, resume, status = coroutine.create, coroutine.resume, coroutine.status
 local getinfo, sethook = debug.getinfo, debug.sethook
 
@@ -109,7 +110,7 @@ local function handler(e)
     found.err = rawget(e, 'err')
     found.ignore_error_stats_update = rawget(e, 'ignore_error_stats_update')
     if rawget(e, 'located') and where then
-      found.err = format('ERR %s:%d: ', where.short_src, where.currentline) .. string.sub(found.err, 5)
+      found.err = format('ERR %s:%d: %s', where.short_src, where.currentline, sub(found.err, 5))
     end
   else
     found.err = 'ERR ' .. tostring(e)
@@ -136,7 +137,7 @@ end
 local interrupt
 
 local function die()
-  local reason = host.tick()
+  local reason = getinfo(2, 'S').source ~= CHUNK and host.tick()
   if reason then
     error({err = reason})
   end
@@ -357,7 +358,8 @@ end
 
 function numbers.randomseed(seed)
   if not tonumber(seed) then
-    bad_argument(1, 'randomseed', 'number expected, got ' .. (seed == nil and 'no value' or type(seed)))
+    local got = seed == nil and 'no value' or type(seed)
+    bad_argument(1, 'randomseed', 'number expected, got ' .. got)
   end
   host.randomseed(tonumber(seed))
 end
@@ -406,6 +408,31 @@ if not for_functions then
   real.__redis__err__handler = handler
 end
 
+-- ----------------------------------------------------------------------- libraries
+
+-- Give (true, results) or (false, error, whether it is to say where).
+local function outcome(ok, e, ...)
+  if ok then
+    return ok, e, ...
+  elseif type(e) == 'table' then
+    return false, e[1], e[2] ~= 0
+  end
+  return false, tostring(e), false
+end
+
+-- A library of Lua functions as one of C functions (see above for why).
+local function as_library(functions)
+  local library = {}
+  for name, f in next, functions do
+    if type(f) == 'function' then
+      library[name] = as_function(host.trampoline(function(...) return outcome(pcall(f, ...)) end))
+    else
+      library[name] = f
+    end
+  end
+  return library
+end
+
 -- ------------------------------------------------------------------------- globals
 
 getmetatable('').__metatable = sealed
@@ -416,8 +443,8 @@ real.math = freeze(numbers)
 real.coroutine = freeze(routines)
 real.bit = freeze(bit)
 real.struct = freeze(struct)
-real.cjson = freeze(new_cjson(host, freeze))
-real.cmsgpack = freeze(new_cmsgpack(host))
+real.cjson = freeze(as_library(new_cjson(host, freeze, as_library)))
+real.cmsgpack = freeze(as_library(new_cmsgpack(host)))
 real.redis = freeze(redis)
 setmetatable(real, {__index = nonexistent})
 
@@ -426,94 +453,10 @@ real._G = globals
 local lead = debug.getmetatable(globals)
 setfenv(0, {})
 
--- -------------------------------------------------------------------- replies, as RESP
-
-local MAX_DEPTH = 7997   -- where Redis finds its stack of 8000 values full
-
-local function encode(out, value, resp, depth)
-  local kind = type(value)
-  if depth > MAX_DEPTH then
-    out[#out + 1] = '-ERR reached lua stack limit\r\n'
-  elseif kind == 'string' then
-    out[#out + 1] = '$' .. #value .. '\r\n' .. value .. '\r\n'
-  elseif kind == 'number' then
-    out[#out + 1] = format(':%d\r\n', value)
-  elseif kind == 'boolean' then
-    if host.resp() == 2 then
-      out[#out + 1] = value and ':1\r\n' or (resp == 2 and '$-1\r\n' or '_\r\n')
-    elseif resp == 2 then
-      out[#out + 1] = value and ':1\r\n' or ':0\r\n'
-    else
-      out[#out + 1] = value and '#t\r\n' or '#f\r\n'
-    end
-  elseif kind ~= 'table' then
-    out[#out + 1] = resp == 2 and '$-1\r\n' or '_\r\n'
-  else
-    local text = rawget(value, 'err')
-    if type(text) == 'string' then
-      host.count_error(text, rawget(value, 'ignore_error_stats_update') == true)
-      out[#out + 1] = '-' .. gsub(gsub(text, '%z.*', ''), '[\r\n]', ' ') .. '\r\n'
-      return
-    end
-    text = rawget(value, 'ok')
-    if type(text) == 'string' then
-      out[#out + 1] = '+' .. gsub(gsub(text, '%z.*', ''), '[\r\n]', ' ') .. '\r\n'
-      return
-    end
-    local number = rawget(value, 'double')
-    if type(number) == 'number' then
-      text = format('%.17g', number)
-      out[#out + 1] = resp == 2 and '$' .. #text .. '\r\n' .. text .. '\r\n' or ',' .. text .. '\r\n'
-      return
-    end
-    text = rawget(value, 'big_number')
-    if type(text) == 'string' then
-      text = gsub(text, '[\r\n]', ' ')
-      out[#out + 1] = resp == 2 and '$' .. #text .. '\r\n' .. text .. '\r\n' or '(' .. text .. '\r\n'
-      return
-    end
-    local verbatim = rawget(value, 'verbatim_string')
-    if type(verbatim) == 'table' then
-      local form, content = rawget(verbatim, 'format'), rawget(verbatim, 'string')
-      if type(form) == 'string' and type(content) == 'string' then
-        if resp == 3 then
-          content = string.sub(form .. '   ', 1, 3) .. ':' .. content
-        end
-        out[#out + 1] = (resp == 2 and '$' or '=') .. #content .. '\r\n' .. content .. '\r\n'
-        return
-      end
-    end
-    local place, count = #out + 1, 0
-    local map, set = rawget(value, 'map'), rawget(value, 'set')
-    out[place] = ''
-    if type(map) == 'table' then
-      for k, v in next, map do
-        encode(out, k, resp, depth + 4)
-        encode(out, v, resp, depth + 3)
-        count = count + 1
-      end
-      out[place] = resp == 2 and format('*%d\r\n', count * 2) or format('%%%d\r\n', count)
-    elseif type(set) == 'table' then
-      for k in next, set do
-        encode(out, k, resp, depth + 3)
-        count = count + 1
-      end
-      out[place] = format(resp == 2 and '*%d\r\n' or '~%d\r\n', count)
-    else
-      local element = rawget(value, 1)
-      while element ~= nil do
-        encode(out, element, resp, depth + 1)
-        count = count + 1
-        element = rawget(value, count + 1)
-      end
-      out[place] = format('*%d\r\n', count)
-    end
-  end
-end
-
 -- ----------------------------------------------------------------------- for the host
 
 local sandbox = {}
+local encode = new_encode(host)
 
 sandbox.compile = compile
 
@@ -550,88 +493,7 @@ function sandbox.run(f, keys, argv, resp)
   return 1, concat(out)
 end
 
--- Functions register while their library is loaded, and then see little else.
-local function register_error(message)
-  error({err = 'ERR ' .. message})
-end
-
-local is_flag = {}
-for _, flag in ipairs({host.flags()}) do
-  is_flag[flag] = true
-end
-
-local function named_arguments(t)
-  if type(t) ~= 'table' then
-    register_error('calling redis.register_function with a single argument is only applicable to'
-      .. ' Lua table (representing named arguments).')
-  end
-  local name, callback, description, flags
-  for key, value in next, t do
-    if type(key) ~= 'string' and type(key) ~= 'number' then
-      register_error('named argument key given to redis.register_function is not a string')
-    end
-    local word, kind = lower(key), type(value)
-    local is_text = kind == 'string' or kind == 'number'
-    if word == 'function_name' then
-      if not is_text then
-        register_error('function_name argument given to redis.register_function must be a string')
-      end
-      name = tostring(value)
-    elseif word == 'description' then
-      if not is_text then
-        register_error('description argument given to redis.register_function must be a string')
-      end
-      description = tostring(value)
-    elseif word == 'callback' then
-      if kind ~= 'function' then
-        register_error('callback argument given to redis.register_function must be a function')
-      end
-      callback = value
-    elseif word == 'flags' then
-      if kind ~= 'table' then
-        register_error('flags argument to redis.register_function must be a table representing'
-          .. ' function flags')
-      end
-      local list, number = {}, 1
-      while rawget(value, number) ~= nil do
-        local flag = rawget(value, number)
-        flag = type(flag) == 'string' and lower(flag)
-        if not is_flag[flag] then
-          register_error('unknown flag given')
-        end
-        list[number] = flag
-        number = number + 1
-      end
-      flags = concat(list, ',')
-    else
-      register_error('unknown argument given to redis.register_function')
-    end
-  end
-  if not name then
-    register_error('redis.register_function must get a function name argument')
-  end
-  if not callback then
-    register_error('redis.register_function must get a callback argument')
-  end
-  return name, callback, description, flags
-end
-
-local function register(...)
-  local count = select('#', ...)
-  local name, callback, description, flags = ...
-  if count < 1 or count > 2 then
-    register_error('wrong number of arguments to redis.register_function')
-  elseif count == 1 then
-    name, callback, description, flags = named_arguments(name)
-  elseif type(name) ~= 'string' and type(name) ~= 'number' then
-    register_error('first argument to redis.register_function must be a string')
-  elseif type(callback) ~= 'function' then
-    register_error('second argument to redis.register_function must be a function')
-  else
-    name, description, flags = tostring(name), nil, nil
-  end
-  host.register(name, callback, description, flags or '')
-end
+local register, register_error = new_register(host)
 
 local function late()
   register_error('redis.register_function can only be called on FUNCTION LOAD command')

@@ -24,7 +24,6 @@ DATA = Path(__file__).parents[1] / "data" / "commands-7.0.15.json"
 REDIS: dict[str, Facts] = {entry["name"]: entry for entry in json.loads(DATA.read_text())}
 
 ABSENT: dict[str, str] = {
-    "eval eval_ro evalsha evalsha_ro fcall fcall_ro function script": "scripting",
 }
 """Commands that are not there yet, and the family that they will come with."""
 

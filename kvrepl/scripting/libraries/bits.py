@@ -7,8 +7,8 @@ Source: Lua BitOp 1.0.2, its documentation (deps/lua/src/lua_bit.c in Redis 7.0)
 
 from __future__ import annotations
 
-import math
 import operator
+import struct
 from collections.abc import Callable
 from functools import reduce
 from typing import Any, Final
@@ -16,16 +16,15 @@ from typing import Any, Final
 from kvrepl.scripting.libraries.arguments import number_at
 
 _MASK: Final = 0xFFFFFFFF
+_ROUNDING: Final = 2.0**52 + 2.0**51
+"""Added to a double it brings the integer, rounded, into the low bits of the mantissa."""
 
 
 def _bits(name: bytes, arguments: tuple[Any, ...], position: int) -> int:
     """An argument as 32 bits, not signed."""
-    value = number_at(name, arguments, position)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            return 0
-        value = round(value)
-    return value & _MASK
+    value = number_at(name, arguments, position) + _ROUNDING
+    (bits,) = struct.unpack("<Q", struct.pack("<d", value))
+    return int(bits) & _MASK
 
 
 def _signed(bits: int) -> int:

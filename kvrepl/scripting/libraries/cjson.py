@@ -15,10 +15,11 @@ from __future__ import annotations
 from typing import Final
 
 LUA: Final = rb"""
-local host, freeze = ...
-local byte, char, concat, find, floor = string.byte, string.char, table.concat, string.find, math.floor
+local host, freeze, as_library = ...
+local byte, char, concat, find = string.byte, string.char, table.concat, string.find
+local floor = math.floor
 local format, gsub, sub, match = string.format, string.gsub, string.sub, string.match
-local error, next, pcall, rawget, select = error, next, pcall, rawget, select
+local error, next, rawget, select = error, next, rawget, select
 local tonumber, tostring, type, huge = tonumber, tostring, type, math.huge
 
 local null = newproxy()
@@ -30,7 +31,9 @@ for code = 0, 31 do
   ESCAPES[c] = ESCAPES[c] or format('\\u%04x', code)
 end
 
-local function new()
+local new
+
+function new()
   local sparse_convert, sparse_ratio, sparse_safe = false, 2, 10
   local encode_depth, decode_depth, keep_buffer = 1000, 1000, true
   local number_format, precision = '%.14g', 14
@@ -189,7 +192,8 @@ local function new()
 
   local NAMES = {['{'] = 'T_OBJ_BEGIN', ['}'] = 'T_OBJ_END', ['['] = 'T_ARR_BEGIN',
     [']'] = 'T_ARR_END', [','] = 'T_COMMA', [':'] = 'T_COLON'}
-  local WORDS = {['true'] = true, ['false'] = false, null = null, ['nan'] = 0/0}
+  local WORDS = {['true'] = true, ['false'] = false}
+  local NAN = -(0/0)   -- positive: the sign is printed
 
   local function scan_number(start)
     local first = match(text, '^[+-]?[iInN]', start)
@@ -202,7 +206,7 @@ local function new()
       elseif sub(word, 1, 3) == 'inf' then
         return sign * huge, start + size + 3
       elseif sub(word, 1, 3) == 'nan' then
-        return 0/0, start + size + 3
+        return NAN, start + size + 3
       end
       return nil
     end
@@ -248,15 +252,15 @@ local function new()
       if start <= #text then
         return 'T_ERROR', 'invalid token', start
       end
-    elseif find(c, '[%d%-]') or (decode_invalid and find(c, '[iInN+.]')) then
+    elseif find(c, '[%d%-]') or (decode_invalid and find(c, '[iInN+]')) then
       local word = match(text, '^null', start)
       if word then
         at = start + 4
         return 'T_NULL', null, start
       end
       local invalid = find(text, '^%-?0[%dxX]', start) or find(text, '^%-?[iInN]', start)
-      if c == '+' or c == '.' or (invalid and not decode_invalid) then
-        return 'T_ERROR', c == '+' and 'invalid token' or 'invalid number', start
+      if invalid and not decode_invalid then
+        return 'T_ERROR', 'invalid number', start
       end
       local value, stop = scan_number(start)
       if not value then
@@ -266,9 +270,9 @@ local function new()
       return 'T_NUMBER', value, start
     end
     for word, value in next, WORDS do
-      if word ~= 'nan' and sub(text, start, start + #word - 1) == word then
+      if sub(text, start, start + #word - 1) == word then
         at = start + #word
-        return value == null and 'T_NULL' or 'T_BOOLEAN', value, start
+        return 'T_BOOLEAN', value, start
       end
     end
     return 'T_ERROR', 'invalid token', start
@@ -360,40 +364,27 @@ local function new()
 
   local cjson = {null = null, _NAME = 'cjson', _VERSION = '2.1.0'}
 
-  local function raised(e)
-    text = nil
-    error(type(e) == 'table' and e[1] or e, 3)
-  end
-
   function cjson.encode(...)
     if select('#', ...) ~= 1 then
-      error("bad argument #1 to 'encode' (expected 1 argument)", 2)
+      error({"bad argument #1 to 'encode' (expected 1 argument)"})
     end
     local out = {}
-    local ok, e = pcall(append, out, (...), 0)
-    if not ok then
-      raised(e)
-    end
+    append(out, (...), 0)
     return concat(out)
   end
 
   function cjson.decode(...)
     local json = ...
     if select('#', ...) ~= 1 then
-      error("bad argument #1 to 'decode' (expected 1 argument)", 2)
+      error({"bad argument #1 to 'decode' (expected 1 argument)"})
     elseif type(json) ~= 'string' and type(json) ~= 'number' then
-      error("bad argument #1 to 'decode' (string expected, got " .. type(json) .. ')', 2)
+      error({"bad argument #1 to 'decode' (string expected, got " .. type(json) .. ')'})
     end
     json = tostring(json)
     if #json >= 2 and (byte(json, 1) == 0 or byte(json, 2) == 0) then
-      error('JSON parser does not support UTF-16 or UTF-32', 2)
+      error({'JSON parser does not support UTF-16 or UTF-32'})
     end
-    local ok, value = pcall(decode_all, json)
-    if not ok then
-      raised(value)
-    end
-    text = nil
-    return value
+    return decode_all(json)
   end
 
   local function option(name, position, value, low, high, old)
@@ -402,11 +393,11 @@ local function new()
     end
     local n = tonumber(value)
     if not n then
-      error(format("bad argument #%d to '%s' (number expected, got %s)", position, name,
-        type(value)), 3)
+      error({format("bad argument #%d to '%s' (number expected, got %s)", position, name,
+        type(value))})
     elseif n < low or n > high then
-      error(format("bad argument #%d to '%s' (expected integer between %d and %d)", position,
-        name, low, high), 3)
+      error({format("bad argument #%d to '%s' (expected integer between %d and %d)", position,
+        name, low, high)})
     end
     return floor(n)
   end
@@ -419,8 +410,8 @@ local function new()
     elseif words[value] ~= nil then
       return words[value]
     end
-    error(format("bad argument #%d to '%s' (invalid option '%s')", position, name,
-      tostring(value)), 3)
+    error({format("bad argument #%d to '%s' (invalid option '%s')", position, name,
+      tostring(value))})
   end
 
   local SWITCH = {on = true, off = false}
@@ -464,12 +455,11 @@ local function new()
     return decode_invalid
   end
 
+  cjson.new = function()
+    return freeze(as_library(new()))
+  end
   return cjson
 end
 
-local cjson = new()
-cjson.new = function()
-  return freeze(new())
-end
-return cjson
+return new()
 """

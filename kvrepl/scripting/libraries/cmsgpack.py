@@ -2,7 +2,7 @@
 
     nil, booleans              as such; functions and userdata as nil
     numbers that are integers  the shortest integer form; others float where exact, else double
-    strings                    str 8/16/32 (fixstr up to 31 bytes); bin is read as well
+    strings                    str 8/16/32 (fixstr up to 31 bytes); bin and ext are not read
     tables                     an array where the keys are exactly 1..n (an empty table, too),
                                else a map, in the order of `next`; deeper than 16 tables: nil
 
@@ -21,7 +21,7 @@ from typing import Any, Final
 
 def packed_number(number: int | float) -> bytes:
     """A number in the shortest form; integers beyond 32 bits, and floating point."""
-    if isinstance(number, float) and number.is_integer() and -(2.0**63) <= number < 2.0**64:
+    if isinstance(number, float) and number.is_integer() and -(2.0**63) <= number < 2.0**63:
         number = int(number)
     if isinstance(number, int):
         if number < 0:
@@ -48,9 +48,9 @@ HOST: Final[dict[bytes, Callable[..., Any]]] = {
 
 LUA: Final = rb"""
 local host = ...
-local byte, char, concat, floor, sub = string.byte, string.char, table.concat, math.floor, string.sub
-local error, next, pcall, select, type, unpack = error, next, pcall, select, type, unpack
-local format, tonumber, tostring, rawset = string.format, tonumber, tostring, rawset
+local byte, char, format, sub = string.byte, string.char, string.format, string.sub
+local concat, floor, unpack = table.concat, math.floor, unpack
+local error, next, select, tonumber, tostring, type = error, next, select, tonumber, tostring, type
 local MAX_NESTING = 16
 
 local function big(n, count)
@@ -140,7 +140,7 @@ local INTEGERS = {[0xcc] = 1, [0xcd] = 2, [0xce] = 4, [0xcf] = 8, [0xd0] = 1, [0
   [0xd2] = 4, [0xd3] = 8}
 local FORMS = {[0xcf] = 'Q', [0xd0] = 'b', [0xd1] = 'h', [0xd2] = 'i', [0xd3] = 'q',
   [0xca] = 'f', [0xcb] = 'd'}
-local SIZES = {[0xd9] = 1, [0xda] = 2, [0xdb] = 4, [0xc4] = 1, [0xc5] = 2, [0xc6] = 4,
+local SIZES = {[0xd9] = 1, [0xda] = 2, [0xdb] = 4,
   [0xdc] = 2, [0xdd] = 4, [0xde] = 2, [0xdf] = 4}
 
 local function need(data, at, count)
@@ -175,7 +175,7 @@ local function read_map(data, at, count)
     k, at = read(data, at)
     v, at = read(data, at)
     if k == nil or k ~= k then
-      error({BAD})
+      error({'table index is ' .. (k == nil and 'nil' or 'NaN'), 0})
     end
     t[k] = v
   end
@@ -218,10 +218,10 @@ function read(data, at)
   return read_string(data, at, count)
 end
 
--- Values from an offset on, as many as asked for (0: all), and the offset behind them.
-local function read_some(data, offset, limit)
+-- Values from an offset on, as many as asked for or all, and the offset behind them.
+local function read_some(data, offset, limit, all)
   local values, count, at = {}, 0, offset + 1
-  while at <= #data and (limit == 0 or count < limit) do
+  while at <= #data and (all or count < limit) do
     count = count + 1
     values[count], at = read(data, at)
   end
@@ -230,8 +230,8 @@ end
 
 local function text_of(value, name)
   if type(value) ~= 'string' and type(value) ~= 'number' then
-    error(format("bad argument #1 to '%s' (string expected, got %s)", name,
-      value == nil and 'no value' or type(value)), 3)
+    error({format("bad argument #1 to '%s' (string expected, got %s)", name,
+      value == nil and 'no value' or type(value))})
   end
   return tostring(value)
 end
@@ -242,23 +242,24 @@ local function integer_of(value, position, name, default)
   end
   local n = tonumber(value)
   if not n then
-    error(format("bad argument #%d to '%s' (number expected, got %s)", position, name,
-      value == nil and 'no value' or type(value)), 3)
+    error({format("bad argument #%d to '%s' (number expected, got %s)", position, name,
+      value == nil and 'no value' or type(value))})
   end
   return n < 0 and -floor(-n) or floor(n)
 end
 
-local function unpack_full(data, limit, offset)
+local function unpack_some(data, limit, offset)
   if offset < 0 or limit < 0 then
-    error(format('Invalid request to unpack with offset of %d and limit of %d.', offset, #data), 3)
+    error({format('Invalid request to unpack with offset of %d and limit of %d.', offset, #data)})
   elseif offset > #data then
-    error(format('Start offset %d greater than input length %d.', offset, #data), 3)
+    error({format('Start offset %d greater than input length %d.', offset, #data)})
   end
-  local ok, values, count, stop = pcall(read_some, data, offset, limit)
-  if not ok then
-    error(type(values) == 'table' and values[1] or values, 3)
+  local all = limit == 0 and offset == 0
+  local values, count, stop = read_some(data, offset, limit, all)
+  if all then
+    return unpack(values, 1, count)
   end
-  return values, count, stop < #data and stop or -1
+  return stop < #data and stop or -1, unpack(values, 1, count)
 end
 
 local cmsgpack = {
@@ -270,7 +271,7 @@ local cmsgpack = {
 function cmsgpack.pack(...)
   local count, out = select('#', ...), {}
   if count == 0 then
-    error("bad argument #0 to 'pack' (MessagePack pack needs input.)", 2)
+    error({"bad argument #0 to 'pack' (MessagePack pack needs input.)"})
   end
   for i = 1, count do
     pack(out, (select(i, ...)), 0)
@@ -279,20 +280,16 @@ function cmsgpack.pack(...)
 end
 
 function cmsgpack.unpack(data)
-  local values, count = unpack_full(text_of(data, 'unpack'), 0, 0)
-  return unpack(values, 1, count)
+  return unpack_some(text_of(data, 'unpack'), 0, 0)
 end
 
 function cmsgpack.unpack_one(data, offset)
-  offset = integer_of(offset, 2, 'unpack_one', 0)
-  local values, count, stop = unpack_full(text_of(data, 'unpack_one'), 1, offset)
-  return stop, unpack(values, 1, count)
+  return unpack_some(text_of(data, 'unpack_one'), 1, integer_of(offset, 2, 'unpack_one', 0))
 end
 
 function cmsgpack.unpack_limit(data, limit, offset)
-  limit, offset = integer_of(limit, 2, 'unpack_limit'), integer_of(offset, 3, 'unpack_limit', 0)
-  local values, count, stop = unpack_full(text_of(data, 'unpack_limit'), limit, offset)
-  return stop, unpack(values, 1, count)
+  return unpack_some(text_of(data, 'unpack_limit'), integer_of(limit, 2, 'unpack_limit'),
+    integer_of(offset, 3, 'unpack_limit', 0))
 end
 
 return cmsgpack

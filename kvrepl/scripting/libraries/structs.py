@@ -1,6 +1,6 @@
 """The library `struct`: values to and from bytes, by a format.
 
-    >  <  =      big, little, native order           ! [n]  align to n (8 if not given)
+    >  <         big, little endian (little unless said)   ! [n]  align to n (8 if not given)
     b B h H l L  integers of 1, 2 and 8 bytes; T is size_t
     i[n] I[n]    integers of n bytes, 4 if not given; capital letters are not signed
     f d          float, double
@@ -90,14 +90,14 @@ class _Format:
 
     def _control(self, letter: str) -> bool:
         """Do what an option without a value says; any other letter must be one with a value."""
-        if letter in "<=":
+        if letter == "<":
             self._is_little = True
         elif letter == ">":
             self._is_little = False
         elif letter == "!":
             self._align = self._number(MAX_ALIGN_BYTES)
             if self._align == 0 or self._align & (self._align - 1):
-                raise ArgumentError(b"alignment is not a power of 2")
+                raise ArgumentError(b"alignment %d is not a power of 2" % self._align)
         elif letter != " ":
             if letter not in "bBhHlLTiIfdcsx":
                 raise bad_argument(
@@ -138,7 +138,7 @@ def pack(*arguments: Any) -> bytes:
         if item.letter == "x":
             out.append(0)
         else:
-            data = _packed(item, arguments, position)
+            data = _packed(item, (*arguments, None), position)
             out += data
             form.total += len(data) - item.size
             position += 1
@@ -152,7 +152,7 @@ def _packed(item: _Item, arguments: tuple[Any, ...], position: int) -> bytes:
         text = text_at(b"pack", arguments, position)
         wanted = item.size or len(text)
         if len(text) < wanted:
-            raise bad_argument(b"pack", position, b"string too short")
+            raise bad_argument(b"pack", position + 1, b"string too short")
         return text[:wanted] + b"\0" if item.letter == "s" else text[:wanted]
     number = number_at(b"pack", arguments, position)
     if item.letter in "fd":
