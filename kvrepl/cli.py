@@ -19,6 +19,7 @@ import click
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.config import Config, ConfigError
 from kvrepl.server.log import Log
+from kvrepl.toolbox.aof import aof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -168,6 +169,9 @@ def demo_command() -> None:
     from kvrepl.toolbox import demo
 
     demo.run()
+
+
+main.add_command(aof)
 
 
 if __name__ == "__main__":
