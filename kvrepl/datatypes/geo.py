@@ -35,7 +35,6 @@ _ALPHABET: Final = b"0123456789bcdefghjkmnpqrstuvwxyz"
 _STANDARD_MAX_LATITUDE: Final = 90.0
 """Geohashes as text are of a grid that reaches to the poles."""
 
-_UINT32: Final = (1 << 32) - 1
 _UINT64: Final = (1 << 64) - 1
 _LATITUDE_BITS: Final = 0x5555555555555555
 _LONGITUDE_BITS: Final = 0xAAAAAAAAAAAAAAAA
@@ -140,9 +139,9 @@ def decode(geohash: int, steps: int = STEPS) -> Area:
     width, height = MAX_LONGITUDE + MAX_LONGITUDE, MAX_LATITUDE + MAX_LATITUDE
     return Area(
         -MAX_LONGITUDE + east / cells * width,
-        -MAX_LONGITUDE + (east + 1 & _UINT32) / cells * width,
+        -MAX_LONGITUDE + (east + 1) / cells * width,
         -MAX_LATITUDE + north / cells * height,
-        -MAX_LATITUDE + (north + 1 & _UINT32) / cells * height,
+        -MAX_LATITUDE + (north + 1) / cells * height,
     )
 
 

@@ -5,6 +5,7 @@ The numbers of real places are those that redis-server 7.0.15 gives.
 
 from __future__ import annotations
 
+from math import cos, pi, radians, sin
 from random import Random
 
 import pytest
@@ -72,6 +73,21 @@ def test_distance_between_places_is_that_of_redis(first: int, second: int, meter
     assert geo.distance_m(*other, *one) == geo.distance_m(*one, *other)
 
 
+@pytest.mark.parametrize(
+    ("score", "place"),
+    [
+        (-1.0, (MAX_LONGITUDE, MAX_LATITUDE)),
+        (-1e300, (MAX_LONGITUDE, -MAX_LATITUDE)),
+        (1e300, (-MAX_LONGITUDE, -MAX_LATITUDE)),
+        (float("inf"), (-MAX_LONGITUDE, -MAX_LATITUDE)),
+    ],
+)
+def test_place_of_a_score_that_is_no_geohash_is_what_redis_makes_of_it(
+    score: float, place: geo.Point
+) -> None:
+    assert geo.place_of(score) == pytest.approx(place, abs=1e-5)
+
+
 @given(longitudes, latitudes, longitudes, latitudes)
 def test_distance_is_never_more_than_half_around_the_earth(
     longitude: float, latitude: float, longitude2: float, latitude2: float
@@ -92,25 +108,39 @@ def found(shape: Shape, places: list[geo.Point]) -> set[geo.Point]:
     }
 
 
-@pytest.mark.parametrize("seed", range(6))
-def test_score_ranges_of_a_shape_hold_every_place_in_it(seed: int) -> None:
-    rng = Random(seed)
-    for _ in range(25):
-        center = rng.uniform(-150, 150), rng.uniform(-60, 60)
-        size_km = 10 ** rng.uniform(-2, 3)
-        shapes = [
-            Shape(center, 1000.0, radius=size_km),
-            Shape(center, 1000.0, width=size_km, height=size_km / rng.uniform(1, 5)),
-            Shape(center, 1000.0, width=size_km / rng.uniform(1, 5), height=size_km),
-        ]
-        spread = size_km / 60
-        places = [
-            (center[0] + rng.gauss(0, spread), center[1] + rng.gauss(0, spread)) for _ in range(60)
-        ]
-        places = [place for place in places if geo.is_place(*place)]
-        for shape in shapes:
-            inside = {place for place in places if shape.distance_m(place) is not None}
-            assert found(shape, places) == inside, shape
+def around(rng: Random, center: geo.Point, size_km: float) -> geo.Point:
+    """Give a point about as far away as that, on either side of the edge of the map."""
+    direction, degrees = rng.uniform(0, 2 * pi), size_km * (1 - rng.random() ** 3) / 111.2
+    east = degrees * sin(direction) / cos(radians(center[1]))
+    return (center[0] + east + 180) % 360 - 180, center[1] + degrees * cos(direction)
+
+
+@pytest.mark.parametrize(
+    ("least_latitude", "most_latitude", "least_km", "most_km"),
+    [(0, 60, 0.01, 300), (45, 70, 1000, 5000), (60, 84, 0.01, 300), (80, 84, 0.01, 100)],
+)
+def test_score_ranges_of_a_shape_hold_every_place_in_it(
+    least_latitude: float, most_latitude: float, least_km: float, most_km: float
+) -> None:
+    rng = Random(1)
+    checked = 0
+    for _ in range(500):
+        latitude = rng.choice((-1, 1)) * rng.uniform(least_latitude, most_latitude)
+        center = rng.uniform(-150, 150), latitude
+        size_km = least_km * (most_km / least_km) ** rng.random()
+        flat = size_km * 2 / rng.uniform(1, 5)
+        shape = rng.choice(
+            (
+                Shape(center, 1000.0, radius=size_km),
+                Shape(center, 1000.0, width=size_km * 2, height=flat),
+                Shape(center, 1000.0, width=flat, height=size_km * 2),
+            )
+        )
+        places = [around(rng, center, size_km) for _ in range(20)]
+        inside = {p for p in places if geo.is_place(*p) and shape.distance_m(p) is not None}
+        assert found(shape, list(inside)) == inside, shape
+        checked += len(inside)
+    assert checked > 3000
 
 
 @given(longitudes, latitudes, st.floats(0, 3e7))

@@ -79,6 +79,27 @@ def test_describe_lists_the_operations_as_redis_does() -> None:
     assert hll.describe(value) == b"Z:8436 v:1,1 Z:4274 v:2,1 Z:3068 v:1,1 Z:603"
 
 
+@pytest.mark.parametrize(
+    ("before", "max_bytes", "after"),
+    [
+        # The rest of a VAL is joined with the next one, four operations on.
+        ("71a5 82 81 4e54", 3000, b"Z:12710 v:1,1 v:2,1 v:1,3 Z:3669"),
+        # What gets no longer stays sparse, however short a sparse value has to be.
+        ("71a6 80 4e57", 0, b"Z:12711 v:2,1 Z:3672"),
+        ("71a6 4000 4e57", 0, b"Z:12711 v:2,1 Z:3672"),
+        ("71a6 81 4e56", 0, None),
+    ],
+)
+def test_sparse_operations_change_as_in_redis(
+    before: str, max_bytes: int, after: bytes | None
+) -> None:
+    value = hll.create()
+    value[16:] = bytes.fromhex(before)
+
+    assert hll.add(value, b"a", max_bytes)  # register 12711 gets 2
+    assert (hll.describe(value) if hll.is_sparse(value) else None) == after
+
+
 def test_merge_of_two_sparse_values_has_the_bytes_of_redis() -> None:
     plain = hll.union(
         hll.registers(filled(numbered(0, 300))), hll.registers(filled(numbered(200, 600)))
@@ -151,26 +172,32 @@ def test_merge_into_any_value_gives_the_union(max_bytes: int) -> None:
     assert hll.is_sparse(value) == (max_bytes == 3000)
 
 
+def runs(rng: Random) -> bytes:
+    """Give registers with runs of equal values, which are joined."""
+    plain = bytearray(hll.REGISTERS)
+    for _ in range(rng.randrange(1, 40)):
+        at = rng.randrange(400)
+        size = rng.randrange(12)
+        plain[at : at + size] = bytes([rng.choice((1, 1, 2, 3))]) * size
+    return bytes(plain)
+
+
 def test_merge_in_one_go_gives_the_bytes_of_one_register_after_another() -> None:
     rng = Random(3)
     for _ in range(20):
-        # Long runs of equal values, which are joined, also with what stood before.
-        plain = bytearray(hll.REGISTERS)
-        for _ in range(rng.randrange(1, 60)):
-            at = rng.randrange(hll.REGISTERS - 12)
-            size = rng.randrange(12)
-            plain[at : at + size] = bytes([rng.choice((1, 1, 2, 3))]) * size
-        base = filled([rng.randbytes(4) for _ in range(rng.randrange(30))])
-        plain[:] = hll.union(bytes(plain), hll.registers(base))
+        base = hll.create()
+        hll.merge(base, runs(rng), MAX_BYTES)
+        reached = bytearray(hll.registers(base))
+        plain = hll.union(runs(rng), bytes(reached))
         whole, stepwise = bytearray(base), bytearray(base)
 
-        hll.merge(whole, bytes(plain), MAX_BYTES)
-        reached = bytearray(hll.registers(base))
+        hll.merge(whole, plain, MAX_BYTES)
         for index, rank in enumerate(plain):
             if reached[index] != rank:
                 reached[index] = rank
                 hll.merge(stepwise, bytes(reached), MAX_BYTES)
 
+        assert hll.is_sparse(whole)
         assert whole == stepwise
 
 
@@ -210,6 +237,21 @@ def test_estimate_of_random_elements_is_within_four_standard_errors(count: int) 
 
     error = abs(hll.estimate(hll.registers(value)) - count)
     assert error <= max(1, 4 * 0.0081 * count)
+
+
+@pytest.mark.parametrize(
+    ("plain", "count"),
+    [
+        (bytes([51]) * 8192 + bytes(8192), 13268),
+        (bytes([51, 1]) * 8192, 47274),
+        (bytes([51]) * 16300 + bytes([3]) * 84, 18441452),
+        (bytes([51]) * 100 + bytes([20]) * 16284, 12468759305),
+        (bytes([40]) * 16384, 12994641697113596),
+        (bytes([49]) * 16384, 6653256548922161152),
+    ],
+)
+def test_estimate_of_registers_seldom_seen_is_that_of_redis(plain: bytes, count: int) -> None:
+    assert hll.estimate(plain) == count
 
 
 @pytest.mark.parametrize("register", [51, 52, 63])
