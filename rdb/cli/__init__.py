@@ -3,6 +3,7 @@
     check    verify files, say what is in them
     diff     compare what two files mean
     dump     print a file as JSON Lines
+    memory   show which keys take a server's memory
 
 Exit status: see rdb.cli.exits.
 """
@@ -19,6 +20,7 @@ from rdb.cli import exits
 from rdb.cli.check import check
 from rdb.cli.diff import diff
 from rdb.cli.dump import dump
+from rdb.cli.memory import memory
 
 
 @click.group(
@@ -33,6 +35,7 @@ def cli() -> None:
 cli.add_command(check)
 cli.add_command(diff)
 cli.add_command(dump)
+cli.add_command(memory)
 
 
 def run(arguments: Sequence[str]) -> int:

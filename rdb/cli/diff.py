@@ -312,7 +312,8 @@ def diff(
 
     Keys that only B has are added (+), those that only A has removed (-), the others compared
     by type, expiry and value down to the field, member or element (~). Function libraries are
-    compared too, unless keys are chosen. Access times and frequencies are not, nor when a consumer was last seen.
+    compared too, unless keys are chosen. Access times and frequencies are not, nor when a
+    consumer was last seen.
     Memory does not grow with the files but by some 200 bytes for each key that differs. A or B
     may be - for standard input, and may be gzip or lz4.
     """
