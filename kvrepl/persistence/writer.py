@@ -211,6 +211,9 @@ class AofWriter:
         self._fsync = None
         self._fsync_at_ms = now_ms
         self._postponed_at_ms = None
+        # So that each file can be dated by itself: Redis leaves the commands that a rewrite's new
+        # increment gets in the same second without a timestamp in that file.
+        self._stamp_due = self.timestamps and self._stamped_s > 0
         self.forget_selected()
 
     def close(self) -> File | None:

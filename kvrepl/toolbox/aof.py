@@ -200,7 +200,7 @@ def _report_end(found: Found, is_last: bool) -> None:
             at, rest = again
             click.echo(
                 f"  from offset {at:,} on {_counted(rest.commands, 'command')} can be read again:"
-                f" kvrepl aof dump --from {at} FILE"
+                f" kvrepl aof dump --from {at} {part.path}"
             )
         click.echo("  no server loads this; `kvrepl aof fix` cuts it off")
     elif is_last:

@@ -55,6 +55,19 @@ def test_feed_with_timestamps_marks_each_new_second_once() -> None:
     assert content(disk) == (b"#TS:5\r\n" + select(0) + PING * 4 + b"#TS:6\r\n" + PING * 4)
 
 
+def test_open_with_timestamps_repeats_the_second_in_the_new_file() -> None:
+    writer, disk = opened(FsyncPolicy.NO, timestamps=True)
+    writer.set_time(5)
+    writer.feed(0, PING)
+    writer.flush(0)
+    writer.open(disk.create("b"), 0, 0)
+    writer.set_time(5)
+    writer.feed(0, PING)
+    writer.feed(0, PING)
+    writer.flush(0)
+    assert b"".join(disk.read("b")) == b"#TS:5\r\n" + select(0) + PING * 2
+
+
 def test_flush_always_is_durable_when_it_returns() -> None:
     writer, disk = opened(FsyncPolicy.ALWAYS)
     disk.fsync_dir("")
