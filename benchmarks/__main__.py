@@ -10,7 +10,15 @@ from pathlib import Path
 import click
 
 from benchmarks import memory, report, requests, snapshots, sync
-from benchmarks.measure import FULL, QUICK, Bench, Benchmark, machine, run_interleaved
+from benchmarks.measure import (
+    FULL,
+    QUICK,
+    Bench,
+    Benchmark,
+    kept_bytecode,
+    machine,
+    run_interleaved,
+)
 from tests.interop.harness import Kind
 
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
@@ -67,17 +75,18 @@ def main(
         click.echo("No plots: matplotlib is not installed (pip install 'kvrepl[bench]').", err=True)
     out.mkdir(parents=True, exist_ok=True)
     description = machine()
-    for name in names or BENCHMARKS:
-        title, benchmark = BENCHMARKS[name]
-        click.echo(f"{name}: {title}")
-        with tempfile.TemporaryDirectory(prefix="kvrepl-bench-", dir=scratch) as folder:
-            rows = run_interleaved(benchmark, Bench(scale, Path(folder)), kinds, click.echo)
-        page = report.markdown(title, rows, kinds, scale, description)
-        (out / f"{name}.md").write_text(page)
-        report.write_csv(out / f"{name}.csv", rows, kinds)
-        if report.can_plot():
-            report.write_plot(out / f"{name}.svg", title, rows, kinds)
-        click.echo(page)
+    with tempfile.TemporaryDirectory(prefix="kvrepl-bytecode-") as kept, kept_bytecode(Path(kept)):
+        for name in names or BENCHMARKS:
+            title, benchmark = BENCHMARKS[name]
+            click.echo(f"{name}: {title}")
+            with tempfile.TemporaryDirectory(prefix="kvrepl-bench-", dir=scratch) as folder:
+                rows = run_interleaved(benchmark, Bench(scale, Path(folder)), kinds, click.echo)
+            page = report.markdown(title, rows, kinds, scale, description)
+            (out / f"{name}.md").write_text(page)
+            report.write_csv(out / f"{name}.csv", rows, kinds)
+            if report.can_plot():
+                report.write_plot(out / f"{name}.svg", title, rows, kinds)
+            click.echo(page)
 
 
 if __name__ == "__main__":

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import Bench, Row, Sample, Scale, run_interleaved, strings
+from benchmarks.measure import Bench, Row, Sample, Scale, kept_bytecode, run_interleaved, strings
 from benchmarks.report import (
     HIGHLIGHTS,
     markdown,
@@ -76,6 +79,21 @@ def test_write_csv_has_every_sample(tmp_path: Path) -> None:
         ("kvrepl", "3"),
         ("kvrepl", "4"),
     ]
+
+
+def test_kept_bytecode_lets_children_cache_and_restores_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.delenv("PYTHONPYCACHEPREFIX", raising=False)
+    before = dict(os.environ)
+
+    with kept_bytecode(tmp_path):
+        asked = "import sys; print(sys.dont_write_bytecode, sys.pycache_prefix)"
+        answer = subprocess.check_output([sys.executable, "-c", asked], text=True)
+
+    assert answer.split() == ["False", str(tmp_path)]
+    assert dict(os.environ) == before
 
 
 def test_read_csv_gives_back_what_write_csv_wrote(tmp_path: Path) -> None:

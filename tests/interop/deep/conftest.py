@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import FULL, Bench
+from benchmarks.measure import FULL, Bench, kept_bytecode
 from tests.interop.deep.workload import Tell
 
 
@@ -16,7 +17,7 @@ def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
 
     def say(text: str) -> None:
         with capsys.disabled():
-            print(f"\n  {text}", end="", flush=True)
+            print(f"\n  {text}", flush=True)
 
     return say
 
@@ -28,6 +29,7 @@ def deep_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def bench(deep_folder: Path) -> Bench:
+def bench(deep_folder: Path) -> Iterator[Bench]:
     """Give the benchmarks' workshop at full scale; its dataset is made once."""
-    return Bench(FULL, deep_folder / "bench")
+    with kept_bytecode(deep_folder / "bytecode"):
+        yield Bench(FULL, deep_folder / "bench")
