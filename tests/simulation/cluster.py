@@ -54,11 +54,13 @@ class Cluster:
         self.settings: dict[str, ReplicationSettings] = {}
         self._truth: dict[tuple[bytes, int], tuple[int, str]] = {}
         self._seen: dict[str, tuple[object, ...]] = {}
+        self._idle_until_ms: dict[str, int] = {}
         self._faulty = True
         self.top = ""
         self.log: list[str] = []
         for number in range(size):
             name = f"n{number}"
+            self._idle_until_ms[name] = 0
             self.settings[name] = self._choose_settings(number)
             self.masters[name] = "" if number == 0 else f"n{self.rng.randrange(number)}"
         for name in self.masters:
@@ -74,6 +76,8 @@ class Cluster:
             repl_diskless_sync=rng.random() < 0.5,
             repl_diskless_sync_delay=rng.choice([0, 1, 2]),
             repl_diskless_load=rng.choice(["disabled", "on-empty-db", "swapdb"]),
+            repl_max_concurrent_full_syncs=rng.choice([0, 0, 1, 2]),
+            replica_refuse_empty_master=rng.random() < 0.3,
             announced_port=1,
             replica_announce_ip=b"n%d" % number,
             save_points=rng.random() < 0.5,
@@ -114,10 +118,10 @@ class Cluster:
     def _write_now_and_then(self) -> None:
         if not self._faulty:
             return
-        rng = self.rng
+        rng, now_ms = self.rng, self.scheduler.now_ms
         for node in self.nodes.values():
             # Also a master that nobody should follow any more: its writes are lost, not mixed.
-            if node.alive and rng.random() < 0.7:
+            if node.alive and rng.random() < 0.7 and self._idle_until_ms[node.name] <= now_ms:
                 for _ in range(rng.choice([1] * 40 + [30])):
                     node.write([self._command() for _ in range(rng.choice([1, 1, 1, 2, 3]))])
         self.scheduler.after(rng.randint(20, 300), self._write_now_and_then)
@@ -167,7 +171,7 @@ class Cluster:
         if links:
             link = self.rng.choice(links)
             link.stalled = True
-            self.scheduler.after(self.rng.randint(500, 15_000), lambda: self._unstall(link))
+            self.scheduler.after(self.rng.randint(500, 20_000), lambda: self._unstall(link))
 
     def _unstall(self, link: Connection) -> None:
         link.stalled = False
@@ -181,6 +185,7 @@ class Cluster:
 
     def _resize(self, node: Node) -> None:
         node.repl.stream.resize_backlog(self.rng.choice([16, 24, 40]) * 1024)
+        node.stirred = True
 
     def _restart(self, node: Node) -> None:
         node.crash()
@@ -189,14 +194,23 @@ class Cluster:
             saved = self._clean_save(node)
         replica = node.repl.replica
         self.masters[node.name] = "" if node.repl.is_master else replica.host
-        self.scheduler.after(self.rng.randint(10, 3000), lambda: self._boot(node.name, saved))
+        back_ms = self.rng.randint(10, 3000)
+        if saved is None and self.rng.random() < 0.5:
+            # It lost everything, and stays as it is for long enough that others come to it.
+            self._idle_until_ms[node.name] = self.scheduler.now_ms + back_ms + 5000
+        self.scheduler.after(back_ms, lambda: self._boot(node.name, saved))
 
     def _clean_save(self, node: Node) -> bytes:
         """What SHUTDOWN SAVE would have left."""
         return serialize(node.dataset, node.repl.save_info())
 
     def _heal(self) -> None:
-        """Stop all faults and let everyone follow one master, in a random tree."""
+        """Stop all faults and let everyone follow one master, in a random tree.
+
+        It may be an empty one, which is here what the operator wants.
+        """
+        for settings in self.settings.values():
+            settings.replica_refuse_empty_master = False
         names = list(self.nodes)
         self.rng.shuffle(names)
         self.scheduler.after(4000, lambda: self._rearrange(names))
@@ -219,9 +233,10 @@ class Cluster:
     # --- the rules ----------------------------------------------------------------------------
 
     def check(self) -> None:
-        """Check every rule that holds at all times."""
+        """Check every rule that holds at all times, on the nodes to which something happened."""
         for node in self.nodes.values():
-            if node.alive:
+            if node.alive and node.stirred:
+                node.stirred = False
                 self._check_node(node)
 
     def _check_node(self, node: Node) -> None:
@@ -233,19 +248,44 @@ class Cluster:
         if backlog is not None and backlog.end != history.offset:
             raise Diverged(f"{node.name}: backlog ends at {backlog.end}, not {history.offset}")
         if backlog is not None:
-            unread = max((link.lag_bytes for link in repl.master.replicas), default=0)
+            unread = 0
+            for link in repl.master.replicas:
+                unread = max(unread, link.lag_bytes)
             if backlog.histlen > max(backlog.limit_bytes, unread) + 2 * BLOCK_BYTES:
                 raise Diverged(f"{node.name}: backlog holds {backlog.histlen} bytes")
         if repl.master.replicas and backlog is None:
             raise Diverged(f"{node.name}: replicas attached and no backlog")
-        for link in repl.master.replicas:
-            if link.state is ReplicaState.ONLINE and link.ack_offset > history.offset:
-                raise Diverged(f"{node.name}: {link.name} acknowledged more than there is")
+        if repl.master.replicas:
+            self._check_replicas(node)
         if self._seen.get(node.name) == state:
             return
         self._seen[node.name] = state
         for replid, offset in self._claims(node):
             self._check_claim(node, replid, offset)
+
+    def _check_replicas(self, node: Node) -> None:
+        master, history, backlog = node.repl.master, node.repl.history, node.repl.stream.backlog
+        assert backlog is not None
+        inside = 0
+        offsets = set()
+        for link in master.replicas:
+            waits = link.state is ReplicaState.WAIT_BGSAVE_END
+            inside += waits or link.state is ReplicaState.SEND_BULK
+            if link.state is ReplicaState.ONLINE and link.ack_offset > history.offset:
+                raise Diverged(f"{node.name}: {link.name} acknowledged more than there is")
+            if link.cursor is not None and link.cursor.offset < backlog.start:
+                raise Diverged(f"{node.name}: bytes trimmed that {link.name} has not read")
+            if link.stream_on_ack and node.streams_to(link.link):
+                raise Diverged(f"{node.name}: a stream to {link.name} before it has loaded")
+            if waits:
+                offsets.add(link.initial_offset)
+                if link.cursor is None or link.cursor.offset != link.initial_offset:
+                    raise Diverged(f"{node.name}: {link.name} lacks bytes since its snapshot")
+        if len(offsets) > 1:
+            raise Diverged(f"{node.name}: one child, and snapshots at {sorted(offsets)}")
+        limit = node.settings.repl_max_concurrent_full_syncs
+        if 0 < limit < inside:
+            raise Diverged(f"{node.name}: {inside} full syncs run, {limit} may")
 
     def _claims(self, node: Node) -> list[tuple[bytes, int]]:
         """Where this node can be resumed from or asks to be resumed at, right now."""

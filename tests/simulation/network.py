@@ -90,7 +90,8 @@ class Connection:
         self.scheduler = scheduler
         self.up = True
         self.stalled = False
-        self.delay_ms = scheduler.rng.randint(1, 30)
+        slow = scheduler.rng.random() < 0.15
+        self.delay_ms = scheduler.rng.randint(200, 900) if slow else scheduler.rng.randint(1, 30)
         self.client = End(self, client, next(self._numbers))
         self.server = End(self, server, next(self._numbers))
         self.client.peer, self.server.peer = self.server, self.client

@@ -2,12 +2,14 @@
 
 It does what the real shell does: carries out actions in order, forks (copies the dataset),
 relays snapshots, pumps cursors, parses and applies the stream. Its dataset is a dict of
-databases; its RDB is the repr of it, with what replication wants to have saved.
+databases, its RDB files are real ones.
+
+Some rules can only be checked where something happens, and are checked here: what PSYNC is
+granted, what a promotion leaves behind, what goes to a replica before its stream.
 """
 
 from __future__ import annotations
 
-import ast
 from collections.abc import Callable
 from functools import partial
 
@@ -17,10 +19,16 @@ from kvrepl.replication import wire
 from kvrepl.replication.actions import Actions, SaveInfo, Target
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.links import ReplicaState
 from kvrepl.replication.master import Child
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.replication.stream import ANY_DB
 from kvrepl.resp.values import Status
+from rdb.constants import TYPE_STRING
+from rdb.reader import RdbReader
+from rdb.records import Aux, Key
+from rdb.writer import RdbWriter
 from tests.simulation.network import Connection, End, Scheduler
 
 Dataset = dict[int, dict[bytes, bytes]]
@@ -30,14 +38,37 @@ TAIL_BYTES = 1500
 
 
 def serialize(dataset: Dataset, info: SaveInfo | None) -> bytes:
-    """Return the RDB of this world."""
-    return repr((dataset, tuple(info) if info else None)).encode()
+    """Return the RDB file of a dataset."""
+    pieces: list[bytes] = []
+    writer = RdbWriter(pieces.append, checksum=False)
+    if info is not None:
+        writer.aux(b"repl-stream-db", b"%d" % info.stream_db)
+        writer.aux(b"repl-id", info.replid)
+        writer.aux(b"repl-offset", b"%d" % info.offset)
+    for db, keys in dataset.items():
+        if keys:
+            writer.select_db(db, len(keys))
+        for key, value in keys.items():
+            writer.key(key, TYPE_STRING, value, compress=False)
+    writer.end()
+    return b"".join(pieces)
 
 
 def deserialize(data: bytes) -> tuple[Dataset, SaveInfo | None]:
-    """Read the RDB of this world."""
-    dataset, info = ast.literal_eval(data.decode())
-    return dataset, SaveInfo(*info) if info else None
+    """Read an RDB file."""
+    dataset: Dataset = {}
+    aux: dict[bytes, bytes] = {}
+    reader = RdbReader(verify_checksum=False)
+    for record in reader.feed(data):
+        if isinstance(record, Aux):
+            aux[record.key] = record.value
+        elif isinstance(record, Key):
+            dataset.setdefault(record.db, {})[record.key] = record.value
+    reader.close()
+    if b"repl-id" not in aux:
+        return dataset, None
+    place = int(aux[b"repl-stream-db"]), aux[b"repl-id"], int(aux[b"repl-offset"])
+    return dataset, SaveInfo(*place)
 
 
 def parse(buffer: bytes) -> tuple[list[bytes], int] | None:
@@ -61,6 +92,10 @@ def parse(buffer: bytes) -> tuple[list[bytes], int] | None:
         words.append(buffer[end + 2 : end + 2 + length])
         at = end + 2 + length + 2
     return words, at
+
+
+class RuleBroken(AssertionError):
+    """A rule does not hold at the moment it is about."""
 
 
 class Node:
@@ -97,12 +132,14 @@ class Node:
         self.loading = False
         self.paused = False
         self.quiet = False
+        self.stirred = True
         self.log = log
         self._upstream: End | None = None
         self._downstream: dict[int, End] = {}
         self._inputs: dict[int, bytes] = {}
         self._pumps: dict[int, Cursor] = {}
         self._child_serial = 0
+        self._followed: tuple[bytes, int] | None = None
         self._chunks: list[bytes] = []
         self._reset_stream(0)
         self.repl = Replication(
@@ -131,6 +168,10 @@ class Node:
         if info is not None:
             self.repl.restore_as_replica(info)
         self.execute(self.repl.continue_as_replica(master, 1, self.now_ms))
+
+    def streams_to(self, link: int) -> bool:
+        """Whether it feeds a replica the stream."""
+        return link in self._pumps
 
     def ends(self) -> list[End]:
         """Its ends of all its connections."""
@@ -173,13 +214,18 @@ class Node:
         self.execute(actions)
 
     def failover(self) -> None:
-        """A client says FAILOVER with a time limit; a refusal is fine."""
-        if not self.loading:
-            try:
-                argv = [b"FAILOVER", b"TIMEOUT", b"3000"]
-                self.execute(self.repl.on_failover(argv, self.now_ms)[1])
-            except CommandError:
-                pass
+        """A client says FAILOVER in one of its forms; a refusal is fine."""
+        if self.loading:
+            return
+        others = [link for link in self.repl.master.replicas if link.ip]
+        to = [b"TO", self.rng.choice(others).ip, b"1"] if others else []
+        limit = [b"TIMEOUT", b"%d" % self.rng.choice([300, 3000])]
+        forms = [limit, limit, [*to, *limit], [*to, *limit, b"FORCE"], [b"ABORT"]]
+        try:
+            argv = [b"FAILOVER", *self.rng.choice(forms)]
+            self.execute(self.repl.on_failover(argv, self.now_ms)[1])
+        except CommandError:
+            pass
 
     def bgsave(self) -> None:
         """A client says BGSAVE, or another child is forked."""
@@ -195,6 +241,13 @@ class Node:
             self.execute(self.repl.master.child_exited(self.now_ms))
         elif child is not None:
             self.execute(self.repl.master.bgsave_done(ok=False, now_ms=self.now_ms))
+            waiting = [
+                link.name
+                for link in self.repl.master.replicas
+                if link.state is ReplicaState.WAIT_BGSAVE_END and link.sync is not None
+            ]
+            if waiting and self.repl.master.child is None:
+                raise RuleBroken(f"{self.name}: {waiting} wait for a child that has died")
 
     # --- its links ----------------------------------------------------------------------------
 
@@ -242,13 +295,33 @@ class Node:
             elif self.loading:
                 raise CommandError(b"LOADING Redis is loading the dataset in memory")
             else:
-                self.execute(self.repl.on_psync(end.number, words, self.now_ms))
+                actions = self.repl.on_psync(end.number, words, self.now_ms)
+                self._check_granted(words, actions)
+                self.execute(actions)
         except CommandError as error:
             end.send(b"-%b\r\n" % error.text)
         self.pump()
 
+    def _check_granted(self, words: list[bytes], actions: Actions) -> None:
+        """Check the answer to a PSYNC against the rule of Redis, written once more."""
+        answers = [a.data for a in actions if isinstance(a, do.SendToReplica)]
+        if len(words) < 3 or any(answer.startswith(b"-") for answer in answers):
+            return
+        history, backlog = self.repl.history, self.repl.stream.backlog
+        assert backlog is not None  # now that there is a replica
+        replid, number = words[1], int(words[2])
+        known = replid == history.replid or (
+            replid == history.replid2 and number <= history.second_repl_offset
+        )
+        first_byte = backlog.first_byte_offset
+        grantable = known and first_byte <= number <= first_byte + backlog.histlen
+        granted = any(answer.startswith(b"+CONTINUE") for answer in answers)
+        if granted != grantable:
+            raise RuleBroken(f"{self.name}: PSYNC granted {granted}, by the rule {grantable}")
+
     def pump(self) -> None:
-        """Write what the cursors give, as far as the sockets take it."""
+        """Write what the cursors give, as far as the sockets take it; whatever happens ends so."""
+        self.stirred = True
         for number, cursor in list(self._pumps.items()):
             end = self._downstream[number]
             room = WINDOW_BYTES - end.in_flight_bytes
@@ -271,9 +344,11 @@ class Node:
 
     def execute(self, actions: Actions) -> None:
         """Carry out actions in order; what reports return is carried out at once."""
+        history = self.repl.history
         for action in actions:
             handler = getattr(self, "_do_" + type(action).__name__)
             handler(action)
+        self._followed = None if self.repl.is_master else (history.replid, history.offset)
         self.pump()
 
     def _do_Log(self, action: do.Log) -> None:
@@ -281,6 +356,19 @@ class Node:
 
     def _do_RoleChanged(self, action: do.RoleChanged) -> None:
         assert (action.role is do.Role.MASTER) == self.repl.is_master or not self.repl.is_master
+        history, was = self.repl.history, self._followed
+        if action.role is do.Role.MASTER and was is not None:
+            if (history.replid2, history.second_repl_offset) != (was[0], was[1] + 1):
+                raise RuleBroken(f"{self.name}: promoted, and not going on from {was}")
+            if history.replid == was[0]:
+                raise RuleBroken(f"{self.name}: promoted under the id of its old master")
+            self._check_selects()
+
+    def _check_selects(self) -> None:
+        """The next command is for readers that may be on any database."""
+        stream = self.repl.stream
+        if stream.originates and stream.selected_db != ANY_DB:
+            raise RuleBroken(f"{self.name}: no SELECT for those who come")
 
     def _do_Connect(self, action: do.Connect) -> None:
         self._do_Close(do.Close())
@@ -321,9 +409,12 @@ class Node:
 
     def _do_LoadSnapshot(self, action: do.LoadSnapshot) -> None:
         self.loading = True
+        data = b"".join(self._chunks)
+        protected = self.settings.replica_refuse_empty_master and any(self.dataset.values())
+        if protected and not deserialize(data)[0]:
+            raise RuleBroken(f"{self.name}: gives its data up for an empty snapshot")
         if action.load is not do.Load.SWAP:
             self.dataset = {}
-        data = b"".join(self._chunks)
         self.scheduler.after(self.rng.randint(0, 1500), partial(self._loaded, action.load, data))
 
     def _loaded(self, load: do.Load, data: bytes) -> None:
@@ -394,6 +485,11 @@ class Node:
     # --- its replicas -------------------------------------------------------------------------
 
     def _do_SendToReplica(self, action: do.SendToReplica) -> None:
+        replica = self.repl.master.find(action.link)
+        if action.data == wire.KEEPALIVE and replica and replica.state is ReplicaState.ONLINE:
+            raise RuleBroken(f"{self.name}: a newline to {replica.name}, which would count it")
+        if action.data.startswith(b"+FULLRESYNC"):
+            self._check_selects()
         if action.link in self._downstream:
             self._downstream[action.link].send(action.data)
 

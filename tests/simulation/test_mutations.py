@@ -10,7 +10,8 @@ from collections.abc import Callable
 
 import pytest
 
-from kvrepl.replication.actions import Actions
+from kvrepl.replication import gate, wire
+from kvrepl.replication.actions import Actions, StartStream
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Backlog, Cursor
 from kvrepl.replication.handshake import PsyncReply
@@ -138,6 +139,103 @@ def keep_resumable_while_loading(patch: Patch) -> None:
     patch.setattr(ReplicaSide, "_give_up_dataset", mutated)
 
 
+def never_resume(patch: Patch) -> None:
+    """Answer every PSYNC with a snapshot, which converges as well."""
+    patch.setattr(Stream, "resumable", lambda self, replid, offset: False)
+
+
+def newlines_to_everybody(patch: Patch) -> None:
+    """Send keepalives to a replica that is fed the stream, and counts them."""
+    patch.setattr(MasterSide, "_waits_in_silence", lambda self, replica: True)
+
+
+def stream_before_the_load(patch: Patch) -> None:
+    """Begin the stream right after a diskless snapshot."""
+    real = MasterSide._streamed
+
+    def mutated(self: MasterSide, replica: ReplicaLink, now_ms: int) -> Actions:
+        actions = real(self, replica, now_ms)
+        assert replica.cursor is not None
+        return [*actions, StartStream(replica.link, replica.cursor)]
+
+    patch.setattr(MasterSide, "_streamed", mutated)
+
+
+def snapshot_of_a_later_instant(patch: Patch) -> None:
+    """Keep for a replica what is written from a second after its snapshot on."""
+    real = MasterSide._begin_full_sync
+
+    def mutated(self: MasterSide, replica: ReplicaLink, offset: int, now_ms: int) -> Actions:
+        actions = real(self, replica, offset, now_ms)
+        self._stream.feed(0, b"*1\r\n$4\r\nping\r\n")
+        replica.cursor = self._backlog_cursor(self._stream.history.offset)
+        return actions
+
+    patch.setattr(MasterSide, "_begin_full_sync", mutated)
+
+
+def wait_for_a_dead_child(patch: Patch) -> None:
+    """Keep replicas waiting whose child has failed."""
+    real = MasterSide.bgsave_done
+
+    def mutated(self: MasterSide, *, ok: bool, now_ms: int) -> Actions:
+        if ok:
+            return real(self, ok=ok, now_ms=now_ms)
+        self.child = None
+        return []
+
+    patch.setattr(MasterSide, "bgsave_done", mutated)
+
+
+def acknowledge_what_has_not_come(patch: Patch) -> None:
+    """Acknowledge a byte more than was applied, as if it named the next one."""
+    patch.setattr(wire, "acknowledge", lambda offset: _ack(offset + 1))
+
+
+def _ack(offset: int) -> bytes:
+    return wire.command(b"REPLCONF", b"ACK", b"%d" % offset)
+
+
+def replica_originates(patch: Patch) -> None:
+    """Let a replica ping those who follow it by itself."""
+    real = Stream.set_originates
+
+    def mutated(self: Stream, originates: bool) -> None:
+        real(self, originates)
+        self._sink = self.backlog
+
+    patch.setattr(Stream, "set_originates", mutated)
+
+
+def promotion_forgets_the_old_id(patch: Patch) -> None:
+    """Begin a new history at a promotion that continues nobody's: correct, and all sync fully."""
+    patch.setattr(History, "shift", History.change)
+
+
+def keep_unapplied_bytes(patch: Patch) -> None:
+    """Keep the bytes of a lost link that were not applied, and count them with the next one's."""
+    real = ReplicaSide._disconnected
+
+    def mutated(self: ReplicaSide, now_ms: int) -> Actions:
+        pending = b"".join(self._pending)
+        actions = real(self, now_ms)
+        if pending:
+            self._stream.relay(pending)
+        return actions
+
+    patch.setattr(ReplicaSide, "_disconnected", mutated)
+
+
+def gate_that_counts_nobody(patch: Patch) -> None:
+    """Let everybody through the storm gate."""
+    patch.setattr(gate, "running", lambda replicas: 0)
+
+
+def accept_an_empty_master(patch: Patch) -> None:
+    """Give data up for an empty snapshot, whatever the setting says."""
+    patch.setattr(ReplicaSide, "_is_refused", False)
+
+
 MUTATIONS = [
     adopt_when_announced,
     resume_beyond_the_end,
@@ -151,6 +249,17 @@ MUTATIONS = [
     same_id_after_promotion,
     keep_sub_replicas,
     keep_resumable_while_loading,
+    never_resume,
+    newlines_to_everybody,
+    stream_before_the_load,
+    snapshot_of_a_later_instant,
+    wait_for_a_dead_child,
+    acknowledge_what_has_not_come,
+    replica_originates,
+    promotion_forgets_the_old_id,
+    keep_unapplied_bytes,
+    gate_that_counts_nobody,
+    accept_an_empty_master,
 ]
 
 
