@@ -42,6 +42,13 @@ class Function:
 
     code: bytes
 
+    @property
+    def name(self) -> bytes:
+        """The name of the library, empty where the first line does not tell it."""
+        head, _, _ = self.code.partition(b"\n")
+        named = (word for word in head.split() if word.startswith(b"name="))
+        return next(named, b"").removeprefix(b"name=")
+
 
 @dataclass(frozen=True, slots=True)
 class ModuleAux:

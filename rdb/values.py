@@ -375,7 +375,8 @@ def encode_value(
     """Encode a value, without type code and key.
 
     Args:
-        type_code: 0, 2, 4, 5, 11, 16, 17, 18, 19 (what Redis 7.0 writes) or 1, 7, 15, 20, 21.
+        type_code: 0, 2, 4, 5, 11, 16, 17, 18, 19 (what Redis 7.0 writes) or 1, 3, 7, 15, 20, 21,
+            24 (an ExpiringHash some of whose fields expire).
         value: as the reader gives it. A hash may also be a mapping, a set any collection, a
             sorted set any sequence of (member, score) ascending by score. For 11, 16, 17 and 20
             a value of type bytes is taken for the packed blob itself.
@@ -401,6 +402,10 @@ def encode_value(
         return encode_length(count) + encode_elements(value, compress)
     if type_code == c.TYPE_ZSET_2:
         return _encode_zset2(value, compress)
+    if type_code == c.TYPE_ZSET:
+        return _encode_zset(value, compress)
+    if type_code == c.TYPE_HASH_METADATA:
+        return _encode_hash_metadata(value, compress)
     if type_code in _BLOB_ENCODERS:
         blob = value if type(value) is bytes else _BLOB_ENCODERS[type_code](value)
         return encode_string(blob, compress)
@@ -472,6 +477,30 @@ def _encode_zset2(pairs: Sequence[tuple[bytes, float]], compress: bool) -> bytes
     # Highest first: the loader then inserts every element at the head of its skiplist.
     for member, score in reversed(pairs):
         out += (encode_string(member, compress), pack(score))
+    return b"".join(out)
+
+
+def _encode_zset(pairs: Sequence[tuple[bytes, float]], compress: bool) -> bytes:
+    out = [encode_length(len(pairs))]
+    for member, score in pairs:
+        out.append(encode_string(member, compress))
+        if math.isinf(score):
+            out.append(b"\xfe" if score > 0 else b"\xff")
+        else:
+            # As text a zero keeps its sign only here: the packed form of Redis drops it.
+            text = b"-0" if str(score) == "-0.0" else format_score(score)
+            out += (len(text).to_bytes(1, "big"), text)
+    return b"".join(out)
+
+
+def _encode_hash_metadata(value: ExpiringHash, compress: bool) -> bytes:
+    expires = value.expires_at_ms
+    earliest_ms = min(expires.values())
+    out = [_I64.pack(earliest_ms), encode_length(len(value.fields) // 2)]
+    for field, text in zip(value.fields[::2], value.fields[1::2], strict=True):
+        at_ms = expires.get(field)
+        out.append(encode_length(0 if at_ms is None else at_ms - earliest_ms + 1))
+        out += (encode_string(field, compress), encode_string(text, compress))
     return b"".join(out)
 
 

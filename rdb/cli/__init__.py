@@ -1,6 +1,7 @@
 """The `rdb` command.
 
     check    verify files, say what is in them
+    convert  filter, merge and split files, for servers of any version
     diff     compare what two files mean
     dump     print a file as JSON Lines
     memory   show which keys take a server's memory
@@ -18,6 +19,7 @@ import click
 
 from rdb.cli import exits
 from rdb.cli.check import check
+from rdb.cli.convert import convert
 from rdb.cli.diff import diff
 from rdb.cli.dump import dump
 from rdb.cli.memory import memory
@@ -33,6 +35,7 @@ def cli() -> None:
 
 
 cli.add_command(check)
+cli.add_command(convert)
 cli.add_command(diff)
 cli.add_command(dump)
 cli.add_command(memory)

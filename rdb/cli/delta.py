@@ -100,7 +100,10 @@ def _set(before: list[bytes], after: list[bytes], ttl: bool) -> Delta:
 
 
 def _zset(before: list[tuple[bytes, float]], after: list[tuple[bytes, float]], ttl: bool) -> Delta:
-    return _mapping(dict(before), dict(after), bytes_form, score_form)
+    # As text, because -0 and 0 are equal numbers and different answers of ZSCORE.
+    old = {member: score_form(score) for member, score in before}
+    new = {member: score_form(score) for member, score in after}
+    return _mapping(old, new, bytes_form, str)
 
 
 def _hash(before: Any, after: Any, ttl: bool) -> Delta:

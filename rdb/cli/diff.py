@@ -19,7 +19,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pickle
-import re
 import shutil
 import sys
 import tempfile
@@ -43,7 +42,6 @@ _BUCKETS: Final = 64
 _DIGEST_BYTES: Final = 16
 _BUCKET_MEMORY_BYTES: Final = 1 << 16
 _SPOOL_MEMORY_BYTES: Final = 1 << 20
-_LIBRARY_NAME: Final = re.compile(rb"\A#![^\n]*\bname=([^\s]+)")
 
 
 class Operand:
@@ -82,8 +80,7 @@ class Operand:
                 elif isinstance(record, Header):
                     valkey = record.magic == VALKEY_MAGIC
                 elif isinstance(record, Function):
-                    found = _LIBRARY_NAME.match(record.code)
-                    self.functions[found[1] if found else b""] = record.code
+                    self.functions[record.name] = record.code
 
     def fill(self, buckets: list[IO[bytes]], ttl: bool) -> None:
         """Write the digests of every key to its bucket."""

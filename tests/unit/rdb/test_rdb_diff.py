@@ -91,6 +91,7 @@ def test_diff_of_other_encodings_and_order_is_equal(write: WriteFile) -> None:
         (2, [b"a", b"b"], [b"c", b"b"], {"removed": ["a"], "added": ["c"]}),
         (5, [(b"a", 1.0), (b"b", 2.0)], [(b"b", 2.5), (b"c", 3.0)],
          {"removed": [["a", "1"]], "added": [["c", "3"]], "changed": [["b", "2", "2.5"]]}),
+        (5, [(b"a", 0.0)], [(b"a", -0.0)], {"changed": [["a", "0", "-0"]]}),
         (4, [b"f", b"1", b"g", b"2"], [b"g", b"3", b"h", b"4"],
          {"removed": [["f", "1"]], "added": [["h", "4"]], "changed": [["g", "2", "3"]]}),
         (19, STREAM, LATER,

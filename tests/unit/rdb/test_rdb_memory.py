@@ -153,7 +153,7 @@ def test_estimates_are_those_of_redis_server(server: Server) -> None:
             pipe.xadd(b"stream:%d" % count, {b"f": b"%d" % n}, id=b"%d-0" % (1700000000000 + 7 * n))
         pipe.xgroup_create(b"stream:%d" % count, b"group", id=0)
         for consumer in ("alice", "bob"):
-            streams = {f"stream:{count}": ">"}
+            streams: dict[Any, Any] = {f"stream:{count}": ">"}
             pipe.xreadgroup("group", consumer, streams, count=count // 2 + 1)
     pipe.execute()
     server.call("DEBUG", "RELOAD")

@@ -1,0 +1,75 @@
+"""Where a tool writes an RDB: a file that appears whole or not at all, or standard output."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from contextlib import suppress
+from typing import IO
+
+from rdb.constants import WRITE_VERSION
+from rdb.records import Key
+from rdb.strings import encode_string
+from rdb.writer import RdbWriter, encode_key_prefix
+
+
+class Output:
+    """An RDB that is being written.
+
+    The bytes go to a temporary file beside the target, which `commit` syncs and renames over
+    it; `discard` removes it. Standard output ("-") gets the bytes as they come.
+
+    Args:
+        path: the target, "-" for standard output.
+        version: of the format.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: str, version: int = WRITE_VERSION) -> None:
+        self._path = path
+        self._temporary = ""
+        self._db: int | None = None
+        if path == "-":
+            self._stream: IO[bytes] = sys.stdout.buffer
+        else:
+            folder = os.path.dirname(path) or "."
+            descriptor, self._temporary = tempfile.mkstemp(prefix=".rdb-", dir=folder)
+            self._stream = os.fdopen(descriptor, "wb")
+        self.writer = RdbWriter(self._stream.write, version=version)
+
+    def select(self, db: int) -> None:
+        """Make `db` the database of the keys that follow."""
+        if db != self._db:
+            self._db = db
+            self.writer.select_db(db)
+
+    def key(self, key: Key) -> None:
+        """Append a key with its encoded value."""
+        self.select(key.db)
+        head = encode_key_prefix(key.expires_at_ms, key.idle_s, key.freq)
+        name = encode_string(key.key)
+        self.writer.raw(b"%b%c%b%b" % (head, key.type_code, name, key.value))
+
+    def commit(self) -> None:
+        """Write the end, and put the file in its place."""
+        self.writer.end()
+        self._stream.flush()
+        if self._temporary:
+            os.fsync(self._stream.fileno())
+            self._stream.close()
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(self._temporary, 0o666 & ~mask)
+            os.replace(self._temporary, self._path)
+            self._temporary = ""
+
+    def discard(self) -> None:
+        """Leave no file behind, unless `commit` was called."""
+        if self._temporary:
+            self._stream.close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+            self._temporary = ""
