@@ -201,6 +201,17 @@ def test_merge_in_one_go_gives_the_bytes_of_one_register_after_another() -> None
         assert whole == stepwise
 
 
+def test_merge_of_registers_side_by_side_joins_behind_them_as_redis_does() -> None:
+    value = hll.create()
+    value[16:] = bytes.fromhex("4063 80 00 81 82 7f94")  # Z:100 v:1,1 z:1 v:1,2 v:1,3 Z:16277
+    plain = bytearray(hll.registers(value))
+    plain[101], plain[102] = 1, 2
+
+    hll.merge(value, bytes(plain), MAX_BYTES)
+
+    assert hll.describe(value) == b"Z:100 v:1,2 v:2,1 v:1,4 Z:16277"
+
+
 def test_merge_of_a_register_above_32_makes_the_value_dense() -> None:
     plain = bytearray(hll.REGISTERS)
     plain[5], plain[9] = 1, 33
@@ -248,6 +259,7 @@ def test_estimate_of_random_elements_is_within_four_standard_errors(count: int) 
         (bytes([51]) * 100 + bytes([20]) * 16284, 12468759305),
         (bytes([40]) * 16384, 12994641697113596),
         (bytes([49]) * 16384, 6653256548922161152),
+        (bytes([51]) * 16350 + bytes([40]) * 34, 5941237893839090688),
     ],
 )
 def test_estimate_of_registers_seldom_seen_is_that_of_redis(plain: bytes, count: int) -> None:
