@@ -175,16 +175,16 @@ def _refuse_attribute(instance: object, name: object, is_setting: bool) -> str:
     raise AttributeError("scripts see no Python object")
 
 
-def _guarded(function: Callable[..., Any]) -> Callable[..., Any]:
+def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Tell a library's error as the script is to see it."""
 
-    def guarded(*arguments: Any) -> Any:
+    def checked(*arguments: Any) -> Any:
         try:
             return function(*arguments)
         except ArgumentError as error:
             raise ScriptError(b"ERR " + error.text, located=True) from None
 
-    return guarded
+    return checked
 
 
 def _trampoline(function: Any) -> Callable[..., Any]:
@@ -203,7 +203,7 @@ def _trampoline(function: Any) -> Callable[..., Any]:
 
 
 def _library(functions: dict[bytes, Callable[..., Any]]) -> dict[bytes, Callable[..., Any]]:
-    return {name: _guarded(each) for name, each in functions.items()}
+    return {name: guarded(each) for name, each in functions.items()}
 
 
 def _truncated(number: float) -> int:

@@ -28,7 +28,8 @@ from kvrepl.errors import CommandError
 from kvrepl.resp.values import Reply
 from kvrepl.scripting import shebang
 from kvrepl.scripting.conversion import error_table, to_lua
-from kvrepl.scripting.interpreter import Interpreter, ScriptError
+from kvrepl.scripting.interpreter import Interpreter, ScriptError, guarded
+from kvrepl.scripting.libraries.arguments import ArgumentError, bad_argument, integer_at
 
 if TYPE_CHECKING:
     from kvrepl.engine.dispatch import Engine
@@ -257,8 +258,8 @@ class Api:
             b"resp": self._resp,
             b"version": _version,
             b"flags": _flags,
-            b"random": self._next_random,
-            b"randomseed": self._seed,
+            b"random": guarded(self._next_random),
+            b"randomseed": guarded(self._seed),
             b"count_error": self._count_error,
             b"tick": self._tick,
             b"register": self._register,
@@ -349,15 +350,26 @@ class Api:
         if not counted:
             self._engine.stats.error(CommandError(text))
 
-    def _next_random(self) -> float:
-        """The next number of drand48's sequence, as Redis makes it: the same on every system."""
+    def _next_random(self, *arguments: Any) -> float:
+        """math.random: drand48's sequence, as Redis makes it, the same on every system."""
         self._running(b"math.random")
         self._random = (self._random * 0x5DEECE66D + 0xB) & ((1 << 48) - 1)
-        return (self._random >> 17) % _RANDOM_RANGE / _RANDOM_RANGE
+        fraction = (self._random >> 17) % _RANDOM_RANGE / _RANDOM_RANGE
+        count = len(arguments)
+        if count == 0:
+            return fraction
+        if count > 2:
+            raise ArgumentError(b"wrong number of arguments")
+        low = integer_at(b"random", arguments, 1, None) if count == 2 else 1
+        high = integer_at(b"random", arguments, count, None)
+        if low > high:
+            raise bad_argument(b"random", count, b"interval is empty")
+        return int(fraction * (high - low + 1)) + low
 
-    def _seed(self, seed: float) -> None:
+    def _seed(self, *arguments: Any) -> None:
         self._running(b"math.randomseed")
-        self._random = (int(seed) & 0xFFFFFFFF) << 16 | _SEED_LOW
+        seed = integer_at(b"randomseed", arguments, 1, None)
+        self._random = (seed & 0xFFFFFFFF) << 16 | _SEED_LOW
 
     # ---------------------------------------------------------------- time
 

@@ -330,39 +330,7 @@ for name, f in next, math do
   numbers[name] = f
 end
 
-function numbers.random(...)
-  local r = host.random()
-  local count = select('#', ...)
-  if count == 0 then
-    return r
-  end
-  local low, high = ...
-  for number = 1, count do
-    if number <= 2 and not tonumber((select(number, ...))) then
-      bad_argument(number, 'random', 'number expected, got ' .. type((select(number, ...))))
-    end
-  end
-  if count == 1 then
-    low, high = 1, low
-  elseif count > 2 then
-    error('wrong number of arguments', 2)
-  end
-  low, high = tonumber(low), tonumber(high)
-  low = low < 0 and -floor(-low) or floor(low)
-  high = high < 0 and -floor(-high) or floor(high)
-  if low > high then
-    bad_argument(count, 'random', 'interval is empty')
-  end
-  return floor(r * (high - low + 1)) + low
-end
-
-function numbers.randomseed(seed)
-  if not tonumber(seed) then
-    local got = seed == nil and 'no value' or type(seed)
-    bad_argument(1, 'randomseed', 'number expected, got ' .. got)
-  end
-  host.randomseed(tonumber(seed))
-end
+numbers.random, numbers.randomseed = host.random, host.randomseed
 
 -- ------------------------------------------------------------------- the redis table
 
@@ -484,8 +452,12 @@ function sandbox.run(f, keys, argv, resp)
   local kind = type(value)
   if kind == 'string' or kind == 'number' or kind == 'nil' then
     return 0, value
-  end
-  if kind == 'table' and type(rawget(value, 'err')) == 'string' then
+  elseif kind == 'boolean' then
+    if host.resp() == 2 then
+      value = value and 1 or nil
+    end
+    return 0, value
+  elseif kind == 'table' and type(rawget(value, 'err')) == 'string' then
     return 2, rawget(value, 'err'), rawget(value, 'ignore_error_stats_update') == true
   end
   local out = {}

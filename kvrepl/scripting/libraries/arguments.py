@@ -73,9 +73,9 @@ def text_at(name: bytes, arguments: Sequence[Any], position: int) -> bytes:
     raise bad_argument(name, position, b"string expected, got " + type_name(arguments, position))
 
 
-def integer_at(name: bytes, arguments: Sequence[Any], position: int, default: int) -> int:
-    """A number cut to an integer; the default where it is not given."""
-    if position > len(arguments) or arguments[position - 1] is None:
+def integer_at(name: bytes, arguments: Sequence[Any], position: int, default: int | None) -> int:
+    """A number cut to an integer; the default, if there is one, where it is not given."""
+    if default is not None and (position > len(arguments) or arguments[position - 1] is None):
         return default
     value = number_at(name, arguments, position)
     if isinstance(value, float) and not abs(value) < 2.0**63:
