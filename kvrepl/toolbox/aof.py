@@ -144,7 +144,7 @@ def check_command(path: str) -> int:
             click.echo(f"{part.name}: missing; the manifest names it")
             whole = False
             continue
-        found = scan(part, deep=True, count_names=True)
+        found = scan(part, strict=True, count_names=True)
         whole = whole and found.is_whole
         _report(found, is_last=not any(p.size_bytes for p in log.parts[index + 1 :]))
     for name in log.strangers():
@@ -195,14 +195,17 @@ def _report_end(found: Found, is_last: bool) -> None:
         click.echo(f"  the command that is not whole begins at offset {at:,}: {excerpt(part, at)}")
     click.echo(f"  whole up to offset {valid:,}; {_counted(lost, 'byte')} after that are lost")
     if end.kind is EndKind.BAD_FORMAT:
-        again = salvage(part, end.offset)
+        again = salvage(part, found.whole_up_to)
         if again is not None:
             at, rest = again
             click.echo(
                 f"  from offset {at:,} on {_counted(rest.commands, 'command')} can be read again:"
                 f" kvrepl aof dump --from {at} {part.path}"
             )
-        click.echo("  no server loads this; `kvrepl aof fix` cuts it off")
+        if end.reason.startswith("CR LF"):
+            click.echo("  servers do not look at these bytes, and may load what was never written")
+        else:
+            click.echo("  no server loads this")
     elif is_last:
         click.echo("  a server with aof-load-truncated yes, the default, cuts it off and starts")
     else:
@@ -397,7 +400,7 @@ def fix_command(path: str, yes: bool, drop_later_files: bool) -> int:
         click.echo("Nothing to fix: it is whole.")
         return exits.OK
     if cut.found.end.kind is EndKind.BAD_FORMAT:
-        again = salvage(cut.part, cut.found.end.offset)
+        again = salvage(cut.part, cut.found.whole_up_to)
         if again is not None:
             commands = _counted(again[1].commands, "command")
             click.echo(f"Among what would be cut off {commands} can be read, from {again[0]:,} on.")

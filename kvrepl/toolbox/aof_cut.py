@@ -25,6 +25,7 @@ off is lost before its copy is durable; a new folder has its name only once it i
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from dataclasses import dataclass, replace
@@ -114,7 +115,7 @@ def plan_repair(log: Log) -> Cut | None:
     Cost: O(bytes).
     """
     for index, part in enumerate(log.parts):
-        found = _scan_present(part)
+        found = _scan_present(part, strict=True)
         if found.is_whole:
             continue
         end = found.end
@@ -172,33 +173,39 @@ def plan_cut(log: Log, at_s: int, *, undated: Undated = "refuse") -> Cut:
 def apply_cut(log: Log, cut: Cut) -> list[Path]:
     """Cut a log in place. No server may be using it.
 
-    Each step leaves a log that a server loads: first the manifest without the dropped files, then
-    the cut, then the new names of the dropped.
+    After a copy of what is cut off, each step leaves a log that a server loads: the manifest
+    without the dropped files, then the cut, then the new names of the dropped.
 
     Returns:
         The files that hold what was cut off.
 
     Raises:
+        FileExistsError: what an earlier cut kept is in the way.
         OSError, StorageError: it could not be done; what is cut off already is kept.
     """
-    saved: list[Path] = []
-    if cut.dropped:
+    part, saved = cut.part, []
+    renames = [(p.path, p.path.with_name(p.name + DROPPED_SUFFIX)) for p in cut.dropped]
+    for _, kept in renames:
+        if kept.exists():
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(kept))
+    if cut.cut_bytes:
+        saved.append(part.path.with_name(f"{part.name}.cut-{cut.size_bytes}"))
+        _copy(part.path, saved[-1], cut.size_bytes, part.size_bytes or 0)
+        _sync_folder(log.folder)
+    if renames:
         assert log.manifest is not None
-        names = {part.name for part in cut.dropped}
+        names = {dropped.name for dropped in cut.dropped}
         incr = tuple(file for file in log.manifest.incr if file.name not in names)
         folder = log.folder.resolve()
         persist(RealDisk(str(folder.parent)), log.layout, replace(log.manifest, incr=incr))
     if cut.cut_bytes:
-        part = cut.part
-        saved.append(part.path.with_name(f"{part.name}.cut-{cut.size_bytes}"))
-        _copy(part.path, saved[-1], cut.size_bytes, part.size_bytes or 0, exclusive=True)
-        _sync_folder(log.folder)
         with open(part.path, "r+b") as file:
             file.truncate(cut.size_bytes)
             os.fsync(file.fileno())
-    for dropped in cut.dropped:
-        saved.append(dropped.path.with_name(dropped.name + DROPPED_SUFFIX))
-        os.rename(dropped.path, saved[-1])
+    for path, kept in renames:
+        if path.exists():
+            os.rename(path, kept)
+            saved.append(kept)
     _sync_folder(log.folder)
     return saved
 
@@ -223,7 +230,9 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
     assert log.manifest is not None
     target = Path(os.path.abspath(target))
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise FileExistsError(17, "there is something already; name a new folder", str(target))
+        raise FileExistsError(
+            errno.EEXIST, "there is something already; name a new folder", str(target)
+        )
     temp = target.with_name(f"{target.name}.partial-{os.getpid()}")
     temp.mkdir()
     try:
@@ -245,10 +254,10 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
     return open_log(target / (log.layout.filename + MANIFEST_SUFFIX))
 
 
-def _scan_present(part: Part, stop_after_s: int | None = None) -> Found:
+def _scan_present(part: Part, *, stop_after_s: int | None = None, strict: bool = False) -> Found:
     if part.size_bytes is None:
         raise AofError("the manifest names it, and it is not there", path=part.name)
-    found = scan(part, stop_after_s=stop_after_s)
+    found = scan(part, stop_after_s=stop_after_s, strict=strict)
     if found.rdb_error is not None:
         raise AofError(
             f"its RDB is damaged: {found.rdb_error.message}",
@@ -302,15 +311,15 @@ def _time_at(part: Part, offset: int) -> int:
         return int(file.readline().removeprefix(b"#TS:"))
 
 
-def _copy(source: Path, target: Path, start: int, end: int, *, exclusive: bool = False) -> None:
-    """Copy a range of bytes into a file of its own, durably."""
-    with open(source, "rb") as reader, open(target, "xb" if exclusive else "wb") as writer:
+def _copy(source: Path, target: Path, start: int, end: int) -> None:
+    """Copy a range of bytes into a new file, durably."""
+    with open(source, "rb") as reader, open(target, "xb") as writer:
         reader.seek(start)
         left = end - start
         while left > 0:
             chunk = reader.read(min(left, COPY_BYTES))
             if not chunk:
-                raise OSError(5, "the file became shorter while it was read", str(source))
+                raise OSError(errno.EIO, "the file became shorter while it was read", str(source))
             writer.write(chunk)
             left -= len(chunk)
         writer.flush()

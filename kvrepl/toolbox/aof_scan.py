@@ -142,12 +142,14 @@ class Item(NamedTuple):
         end: of the byte after it.
         argv: the command, MULTI and EXEC included; empty for an annotation.
         annotation: the text after the "#", None for a command.
+        unterminated: where two bytes after an argument are no CR LF, None if all are.
     """
 
     offset: int
     end: int
     argv: list[bytes]
     annotation: bytes | None = None
+    unterminated: int | None = None
 
 
 def open_log(path: str | os.PathLike[str]) -> Log:
@@ -179,7 +181,7 @@ def scan(
     part: Part,
     *,
     stop_after_s: int | None = None,
-    deep: bool = False,
+    strict: bool = False,
     count_names: bool = False,
 ) -> Found:
     """Walk through a file.
@@ -187,7 +189,9 @@ def scan(
     Args:
         part: the file.
         stop_after_s: end before the first command that was written later than this Unix second.
-        deep: also decode every value of an RDB.
+        strict: also decode every value of an RDB, and find BAD_FORMAT where an argument does not
+            end in CR LF. Servers do not look at these two bytes; redis-check-aof does, because a
+            command that is read past them is most likely not what was written.
         count_names: fill in Found.names.
 
     Raises:
@@ -202,7 +206,7 @@ def scan(
         while chunk := file.read(CHUNK_BYTES):
             if reader is None and replay is None:
                 if chunk.startswith(RDB_MAGIC):
-                    reader = RdbReader(raw_values=not deep)
+                    reader = RdbReader(raw_values=not strict)
                 else:
                     replay = AofReplay(stop_after_s=stop_after_s)
             if replay is None:
@@ -231,6 +235,8 @@ def scan(
     found.stopped = replay.stopped
     found.whole_up_to = replay.offset
     found.end = replay.finish()
+    if strict:
+        _look_at_terminators(found)
     return found
 
 
@@ -253,13 +259,17 @@ def items(part: Part, start: int, end: int) -> Iterator[Item]:
             if line.startswith(b"#"):
                 yield Item(offset, position, [], line[1:].rstrip(b"\r\n"))
             else:
-                argv = []
+                argv: list[bytes] = []
+                unterminated = None
                 for _ in range(int(line[1:])):
                     header = file.readline()
                     length = int(header[1:])
-                    argv.append(file.read(length + 2)[:length])
+                    data = file.read(length + 2)
+                    argv.append(data[:length])
                     position += len(header) + length + 2
-                yield Item(offset, position, argv)
+                    if not data.endswith(b"\r\n") and unterminated is None:
+                        unterminated = position - 2
+                yield Item(offset, position, argv, None, unterminated)
             offset = position
 
 
@@ -296,7 +306,7 @@ def salvage(part: Part, damage: int) -> tuple[int, Found] | None:
 
     Args:
         part: the file.
-        damage: the offset of the byte at which reading had to end.
+        damage: the offset at which the command begins that cannot be read.
 
     Returns:
         The offset of the first place from which at least one whole command can be read, and what
@@ -330,6 +340,23 @@ def excerpt(part: Part, offset: int, most_bytes: int = 60) -> str:
         data = file.read(most_bytes + 1)
     text = data[:most_bytes].decode("latin-1").encode("unicode_escape").decode()
     return f"'{text}'" + ("..." if len(data) > most_bytes else "")
+
+
+def _look_at_terminators(found: Found) -> None:
+    """Take back what was read from the first argument on that does not end in CR LF."""
+    valid = found.rdb_bytes
+    in_transaction = False
+    for item in items(found.part, found.rdb_bytes, found.whole_up_to):
+        if item.unterminated is not None:
+            reason = "CR LF after an argument"
+            found.end = AofEnd(EndKind.BAD_FORMAT, valid, item.unterminated, reason)
+            found.whole_up_to = item.offset
+            return
+        name = item.argv[0].upper() if item.argv else b""
+        if name in (b"MULTI", b"EXEC", b"DISCARD"):
+            in_transaction = name == b"MULTI"
+        if not in_transaction:
+            valid = item.end
 
 
 def _count_records(found: Found, records: list[Record]) -> None:
