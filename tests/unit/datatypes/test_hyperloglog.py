@@ -203,13 +203,13 @@ def test_merge_in_one_go_gives_the_bytes_of_one_register_after_another() -> None
 
 def test_merge_of_registers_side_by_side_joins_behind_them_as_redis_does() -> None:
     value = hll.create()
-    value[16:] = bytes.fromhex("4063 80 00 81 82 7f94")  # Z:100 v:1,1 z:1 v:1,2 v:1,3 Z:16277
+    value[16:] = bytes([9] * 10) + bytes.fromhex("80 00 81 82 7f94")  # v:1,1 z:1 v:1,2 v:1,3 Z
     plain = bytearray(hll.registers(value))
     plain[101], plain[102] = 1, 2
 
     hll.merge(value, bytes(plain), MAX_BYTES)
 
-    assert hll.describe(value) == b"Z:100 v:1,2 v:2,1 v:1,4 Z:16277"
+    assert hll.describe(value) == b"z:10 " * 10 + b"v:1,2 v:2,1 v:1,4 Z:16277"
 
 
 def test_merge_of_a_register_above_32_makes_the_value_dense() -> None:
