@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,19 @@ class Wire:
             reply += data
         return reply[: -len(END)]
 
+    def close(self) -> None:
+        """Close the connection."""
+        self._socket.close()
+
+
+@pytest.fixture
+def wires(launch: Launcher) -> Iterator[tuple[Wire, Wire]]:
+    """Give a connection to a redis-server and one to a server of ours."""
+    pair = Wire(launch("redis")), Wire(launch("kvrepl"))
+    yield pair
+    for wire in pair:
+        wire.close()
+
 
 def _request(*arguments: str | int) -> bytes:
     words = [str(each).encode() for each in arguments]
@@ -77,8 +91,8 @@ def _functions(server: Server) -> list[tuple[bytes, bytes, list[Any]]]:
 
 
 @pytest.mark.parametrize("resp", [2, 3])
-def test_scripts_answer_as_redis_does(launch: Launcher, resp: int) -> None:
-    theirs, ours = Wire(launch("redis")), Wire(launch("kvrepl"))
+def test_scripts_answer_as_redis_does(wires: tuple[Wire, Wire], resp: int) -> None:
+    theirs, ours = wires
     theirs("hello", resp)
     ours("hello", resp)
 
@@ -92,8 +106,8 @@ def test_scripts_answer_as_redis_does(launch: Launcher, resp: int) -> None:
     assert different == []
 
 
-def test_function_lists_and_errors_are_those_of_redis(launch: Launcher) -> None:
-    theirs, ours = Wire(launch("redis")), Wire(launch("kvrepl"))
+def test_function_lists_and_errors_are_those_of_redis(wires: tuple[Wire, Wire]) -> None:
+    theirs, ours = wires
     requests: list[tuple[str | int, ...]] = [
         ("function", "load", OTHER),
         ("function", "load", OTHER),
