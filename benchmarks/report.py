@@ -35,6 +35,7 @@ HIGHLIGHTS = (
     Highlight("bgsave", "64 B", "fork", "pause of its fork"),
     Highlight("bgsave", "64 B", "copied by the child", "memory copied by its child"),
     Highlight("load", "64 B", "start to first PONG", "start-up with {case}"),
+    Highlight("load", "64 B", "loading alone", "loading alone, by its log"),
     Highlight("sync", "as master, diskless", "time", "full sync to a redis-server, diskless"),
     Highlight("sync", "as replica, diskless", "time", "full sync from a redis-server, diskless"),
     Highlight("requests", "GET", ONE, "GET, 50 clients"),

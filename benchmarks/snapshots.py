@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import threading
 import time
@@ -90,5 +91,8 @@ def load(bench: Bench, kind: Kind) -> Iterator[Sample]:
         try:
             server.start(timeout_s=LONG_S)
             yield Sample(case, "start to first PONG", "s", time.perf_counter() - started)
+            told = re.search(r"DB loaded from disk: ([\d.]+) seconds", server.log_text())
+            if told:
+                yield Sample(case, "loading alone", "s", float(told[1]))
         finally:
             server.close()
