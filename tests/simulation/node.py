@@ -348,7 +348,9 @@ class Node:
         for action in actions:
             handler = getattr(self, "_do_" + type(action).__name__)
             handler(action)
-        self._followed = None if self.repl.is_master else (history.replid, history.offset)
+        # Without a backlog a promotion continues nobody's history: nothing of it is kept.
+        relays = not self.repl.is_master and self.repl.stream.backlog is not None
+        self._followed = (history.replid, history.offset) if relays else None
         self.pump()
 
     def _do_Log(self, action: do.Log) -> None:
