@@ -232,3 +232,52 @@ _WALKERS = _SHARED_WALKERS | {
     c.TYPE_HASH_LISTPACK_EX: _hash_listpack_ex,
 }
 _VALKEY_WALKERS = _SHARED_WALKERS | {c.VALKEY_TYPE_HASH_2: _records(2, 8)}
+
+
+def _slot_import(buffer: bytearray | bytes, pos: int) -> Measure:
+    pos = yield from _string(buffer, pos)
+    ranges, pos = yield from _length(buffer, pos)
+    return (yield from _lengths(buffer, pos, 2 * ranges))
+
+
+_OPCODE_WALKERS: dict[int, Callable[[bytearray | bytes, int], Measure]] = {
+    c.OP_AUX: lambda buffer, pos: _strings(buffer, pos, 2),
+    c.OP_FUNCTION: _string,
+    c.OP_SELECT_DB: lambda buffer, pos: _lengths(buffer, pos, 1),
+    c.OP_RESIZE_DB: lambda buffer, pos: _lengths(buffer, pos, 2),
+    c.OP_SLOT_IMPORT: _slot_import,
+    c.OP_SLOT_INFO: lambda buffer, pos: _lengths(buffer, pos, 3),
+}
+_PREFIX_BYTES = {c.OP_EXPIRE_MS: 8, c.OP_EXPIRE_S: 4, c.OP_FREQ: 1}
+
+
+def measure_record(buffer: bytearray | bytes, pos: int, *, valkey: bool = False) -> Measure:
+    """Measure the whole record at `pos`, a key with what precedes it or anything else.
+
+    Args:
+        buffer, pos, valkey: see measure_value.
+
+    Returns:
+        A generator; it raises RdbError at bytes that are no record. The end record is measured
+        without its checksum.
+    """
+    while True:
+        yield from _skip(buffer, pos + 1)
+        code = buffer[pos]
+        pos += 1
+        if code in _PREFIX_BYTES:
+            pos = yield from _skip(buffer, pos + _PREFIX_BYTES[code])
+        elif code == c.OP_IDLE:
+            _, pos = yield from _length(buffer, pos)
+        else:
+            break
+    if code == c.OP_EOF:
+        return pos
+    if code == c.OP_MODULE_AUX:
+        # When it is to be loaded takes two lengths more than a value has before its items.
+        pos = yield from _lengths(buffer, pos, 2)
+        return (yield from _module(buffer, pos))
+    if code in _OPCODE_WALKERS:
+        return (yield from _OPCODE_WALKERS[code](buffer, pos))
+    pos = yield from _string(buffer, pos)
+    return (yield from measure_value(code, buffer, pos, valkey=valkey))

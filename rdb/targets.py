@@ -37,7 +37,7 @@ _EXPIRING_TYPES: Final = frozenset(
         c.TYPE_HASH_LISTPACK_EX,
     )
 )
-_FIRST_VERSIONS: Final = {
+FIRST_VERSIONS: Final = {
     c.TYPE_STRING: 1,
     c.TYPE_LIST: 1,
     c.TYPE_SET: 1,
@@ -95,7 +95,7 @@ def fit(key: Key, version: int, *, valkey: bool, shift_ttl_ms: int = 0) -> Key:
     expiring = code in _EXPIRING_TYPES
     raw: bytes = key.value
     # Above the shared types the two magics use the same numbers for different things.
-    stays = _FIRST_VERSIONS.get(code, _MAX_MS) <= version and not (valkey and expiring)
+    stays = FIRST_VERSIONS.get(code, _MAX_MS) <= version and not (valkey and expiring)
     if not stays or (expiring and shift_ttl_ms):
         value, _ = decode_value(code, raw, 0, valkey=valkey)
         if isinstance(value, ExpiringHash) and shift_ttl_ms:
@@ -117,12 +117,12 @@ def _plainest(kind: str, value: Value, version: int) -> tuple[int, Value]:
     if kind == "hash" and isinstance(value, ExpiringHash):
         if not value.expires_at_ms:
             return c.TYPE_HASH, value.fields
-        if version >= _FIRST_VERSIONS[c.TYPE_HASH_METADATA]:
+        if version >= FIRST_VERSIONS[c.TYPE_HASH_METADATA]:
             return c.TYPE_HASH_METADATA, value
         raise Unfit("hash fields with an expiry need version 12 (Redis 7.4)")
     if kind == "stream":
         for code in (c.TYPE_STREAM_LISTPACKS_2, c.TYPE_STREAM_LISTPACKS):
-            if _FIRST_VERSIONS[code] <= version:
+            if FIRST_VERSIONS[code] <= version:
                 return code, value
         raise Unfit("streams need version 9 (Redis 5.0)")
     if kind == "module":

@@ -28,9 +28,9 @@ from rdb.values import LIST_MAX_LISTPACK_SIZE, Value, encode_value
 _FLUSH_BYTES: Final = 1 << 16
 
 
-def encode_header(version: int = c.WRITE_VERSION) -> bytes:
+def encode_header(version: int = c.WRITE_VERSION, magic: bytes = c.REDIS_MAGIC) -> bytes:
     """The first nine bytes."""
-    return b"REDIS%04d" % version
+    return magic + b"%0*d" % (c.HEADER_BYTES - len(magic), version)
 
 
 def encode_aux(key: bytes, value: bytes) -> bytes:
@@ -150,6 +150,7 @@ class RdbWriter:
     Args:
         write: takes the bytes, in pieces of some 64 KiB and in order.
         version: of the format; 9 and 10 differ in nothing but what may be in them.
+        magic: b"REDIS" or b"VALKEY".
         checksum: whether to compute one (`rdbchecksum`); zero is written otherwise.
 
     Attributes:
@@ -161,6 +162,7 @@ class RdbWriter:
         write: Callable[[bytes], object],
         *,
         version: int = c.WRITE_VERSION,
+        magic: bytes = c.REDIS_MAGIC,
         checksum: bool = True,
     ) -> None:
         self._write = write
@@ -169,7 +171,7 @@ class RdbWriter:
         self._pending: list[bytes] = []
         self._pending_bytes = 0
         self.written = 0
-        self.raw(encode_header(version))
+        self.raw(encode_header(version, magic))
 
     def raw(self, data: bytes) -> None:
         """Append whole records that are encoded already."""

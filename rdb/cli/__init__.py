@@ -5,6 +5,7 @@
     diff     compare what two files mean
     dump     print a file as JSON Lines
     memory   show which keys take a server's memory
+    repair   keep what can be read of a damaged file
 
 Exit status: see rdb.cli.exits.
 """
@@ -23,6 +24,7 @@ from rdb.cli.convert import convert
 from rdb.cli.diff import diff
 from rdb.cli.dump import dump
 from rdb.cli.memory import memory
+from rdb.cli.repair import repair
 
 
 @click.group(
@@ -39,6 +41,7 @@ cli.add_command(convert)
 cli.add_command(diff)
 cli.add_command(dump)
 cli.add_command(memory)
+cli.add_command(repair)
 
 
 def run(arguments: Sequence[str]) -> int:

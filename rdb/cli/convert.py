@@ -229,7 +229,8 @@ def _moves(
     return moves
 
 
-def _refuse_to_overwrite(files: tuple[str, ...], output: str) -> None:
+def refuse_to_overwrite(files: tuple[str, ...], output: str) -> None:
+    """Raise UsageError where the output is one of the inputs."""
     for file in files:
         if file != "-" and os.path.exists(output) and os.path.samefile(file, output):
             raise click.UsageError(f"{output} is an input as well")
@@ -305,7 +306,7 @@ def convert(
         raise click.UsageError("a split needs {} in the output path, and only a split takes it")
     if files.count("-") > 1:
         raise click.UsageError("standard input can be read once")
-    _refuse_to_overwrite(files, output)
+    refuse_to_overwrite(files, output)
     version = int(target)
     patterns = [pattern for text in split_match if (pattern := glob_of(text)) is not None]
     parts = Parts(output, version, split_db, patterns)

@@ -8,7 +8,7 @@ import tempfile
 from contextlib import suppress
 from typing import IO
 
-from rdb.constants import WRITE_VERSION
+from rdb.constants import REDIS_MAGIC, WRITE_VERSION
 from rdb.records import Key
 from rdb.strings import encode_string
 from rdb.writer import RdbWriter, encode_key_prefix
@@ -22,13 +22,13 @@ class Output:
 
     Args:
         path: the target, "-" for standard output.
-        version: of the format.
+        version, magic: of the format.
 
     Raises:
         OSError: the file cannot be made.
     """
 
-    def __init__(self, path: str, version: int = WRITE_VERSION) -> None:
+    def __init__(self, path: str, version: int = WRITE_VERSION, magic: bytes = REDIS_MAGIC) -> None:
         self._path = path
         self._temporary = ""
         self._db: int | None = None
@@ -38,7 +38,7 @@ class Output:
             folder = os.path.dirname(path) or "."
             descriptor, self._temporary = tempfile.mkstemp(prefix=".rdb-", dir=folder)
             self._stream = os.fdopen(descriptor, "wb")
-        self.writer = RdbWriter(self._stream.write, version=version)
+        self.writer = RdbWriter(self._stream.write, version=version, magic=magic)
 
     def select(self, db: int) -> None:
         """Make `db` the database of the keys that follow."""

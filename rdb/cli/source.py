@@ -12,7 +12,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -67,7 +67,7 @@ class Source:
         keys = 0
         try:
             while not reader.finished:
-                data = self._read(reader)
+                data = self._read(reader.offset)
                 if not data:
                     reader.close()
                 records = reader.feed(data)
@@ -78,15 +78,28 @@ class Source:
         finally:
             progress.clear()
         self.trailing_bytes = len(reader.unused)
-        while data := self._read(reader):
+        while data := self._read(reader.offset):
             self.trailing_bytes += len(data)
 
-    def _read(self, reader: RdbReader) -> bytes:
+    def pieces(self) -> Iterator[bytes]:
+        """Yield the bytes of the RDB and of what follows it, decompressed.
+
+        Raises:
+            RdbError: the compression around it is damaged.
+            OSError: the input cannot be read.
+        """
+        offset = 0
+        # read1, because read gives nothing of the last piece before the damage.
+        while data := self._read(offset, self._data.read1):
+            offset += len(data)
+            yield data
+
+    def _read(self, offset: int, read: Callable[[int], bytes] | None = None) -> bytes:
         try:
-            return self._data.read(CHUNK_BYTES)
+            return (read or self._data.read)(CHUNK_BYTES)
         except (EOFError, gzip.BadGzipFile, zlib.error, RuntimeError) as error:
             # RuntimeError is what lz4.frame raises at a damaged frame.
-            raise RdbError(f"the compression is damaged: {error}", offset=reader.offset) from None
+            raise RdbError(f"the compression is damaged: {error}", offset=offset) from None
 
 
 class Progress:
