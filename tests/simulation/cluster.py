@@ -112,6 +112,7 @@ class Cluster:
         for node in self.nodes.values():
             node.quiet = True
             node.settings.repl_ping_replica_period = 1_000_000
+            node.settings.repl_timeout = 1_000_000  # as nothing is said any more
         self.scheduler.run_until(self.scheduler.now_ms + QUIET_MS, self.check)
         self._demand_convergence()
 
