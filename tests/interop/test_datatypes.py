@@ -180,7 +180,7 @@ def test_list_random_writes_agree_with_redis(server: Server, seed: int) -> None:
         elif len(value):
             start, stop = sorted(rng.randrange(len(value)) for _ in range(2))
             assert server.call("LRANGE", "k", start, stop) == value.range(start, stop), step
-            if rng.random() < 0.1:
+            if rng.random() < 0.4:  # several nodes, and not so long that comparing takes all day
                 server.call("LTRIM", "k", start, stop)
                 value.trim(start, stop)
         if not len(value):
