@@ -1,88 +1,155 @@
-"""`rdb dump`: the records of a file as JSON Lines."""
+"""`rdb dump`: the records of a file as JSON Lines, CSV, or commands."""
 
 from __future__ import annotations
 
-import json
-import sys
+from typing import Any
 
 import click
 
 from rdb.cli import exits
-from rdb.cli.form import Json, key_form, record_form
-from rdb.cli.glob import compile_glob
-from rdb.cli.source import open_source
+from rdb.cli.form import bytes_form, key_form, record_form
+from rdb.cli.lines import Lines
+from rdb.cli.render import CSV_HEADER, commands, csv_rows, request, restore
+from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
+from rdb.cli.source import Source, open_source
+from rdb.constants import VALKEY_MAGIC
 from rdb.errors import RdbError
-from rdb.records import Key
-
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
-_BATCH_BYTES = 1 << 16
+from rdb.records import Function, Header, Key, Record
+from rdb.targets import Unfit
 
 
-class Lines:
-    """Writes JSON Lines to standard output in batches."""
+class Dump:
+    """One run of `rdb dump`.
 
-    def __init__(self) -> None:
-        self._stream = sys.stdout.buffer
-        self._batch: list[bytes] = []
-        self._batch_bytes = 0
+    Args:
+        form: json, csv, commands or restore.
+        selection: which keys.
+        keys_only: in JSON, sizes instead of values.
+        replace: have commands replace keys that are there.
+    """
 
-    def add(self, form: dict[str, Json]) -> None:
-        """Append one object."""
-        line = _ENCODER.encode(form).encode() + b"\n"
-        self._batch.append(line)
-        self._batch_bytes += len(line)
-        if self._batch_bytes >= _BATCH_BYTES:
-            self.flush()
+    def __init__(self, form: str, selection: Selection, keys_only: bool, replace: bool) -> None:
+        self.account = Account()
+        self._form = form
+        self._selection = selection
+        self._keys_only = keys_only
+        self._replace = replace
+        self._only_keys = keys_only or not selection.is_everything
+        # Values are left encoded where some may never be looked at.
+        self._raw = self._only_keys or form in ("commands", "restore")
+        self._lines = Lines()
+        self._valkey = False
+        self._db = 0
 
-    def flush(self) -> None:
-        """Write what is waiting."""
-        self._stream.write(b"".join(self._batch))
-        self._stream.flush()
-        self._batch.clear()
-        self._batch_bytes = 0
+    def run(self, source: Source, verify_checksum: bool) -> None:
+        """Print everything.
+
+        Raises:
+            RdbError, OSError: see Source.records; what comes before the damage is printed.
+        """
+        if self._form == "csv":
+            self._lines.raw(CSV_HEADER)
+        try:
+            for record in source.records(verify_checksum=verify_checksum, raw_values=self._raw):
+                if isinstance(record, Key):
+                    if self._selection.admits(record, self.account):
+                        self._key(record)
+                else:
+                    self._other(record)
+        finally:
+            self._lines.flush()
+
+    def _key(self, key: Key) -> None:
+        try:
+            whole = key
+            if self._raw and not self._keys_only and self._form != "restore":
+                whole = decoded(key, self._valkey)
+            self._print(key, whole)
+        except Unfit as unfit:
+            self._drop()
+            click.echo(f"dropped db {key.db} {bytes_form(key.key)!r}: {unfit}", err=True)
+        except RdbError as error:
+            self._drop()
+            raise RdbError(error.message, key=key.key) from None
+
+    def _drop(self) -> None:
+        self.account.kept -= 1
+        self.account.dropped += 1
+
+    def _print(self, key: Key, whole: Key) -> None:
+        """Print `key`, which is `whole` with its value decoded."""
+        if self._form == "csv":
+            self._lines.raw(csv_rows(whole))
+        elif self._form == "json":
+            if self._keys_only:
+                self._lines.add(key_form(key) | {"bytes": len(key.value)})
+            else:
+                self._lines.add(record_form(whole))
+        else:
+            how = {"valkey": self._valkey, "replace": self._replace}
+            if self._form == "restore":
+                made = restore(key, **how)
+            else:
+                made = commands(whole, key, **how)
+            if key.db != self._db:
+                self._db = key.db
+                self._lines.raw(request(b"SELECT", b"%d" % key.db))
+            self._lines.raw(made)
+
+    def _other(self, record: Record) -> None:
+        if isinstance(record, Header):
+            self._valkey = record.magic == VALKEY_MAGIC
+        if self._only_keys:
+            return
+        if self._form == "json":
+            self._lines.add(record_form(record))
+        elif isinstance(record, Function) and self._form != "csv":
+            replace = (b"REPLACE",) if self._replace else ()
+            self._lines.raw(request(b"FUNCTION", b"LOAD", *replace, record.code))
 
 
-@click.command()
+@click.command(
+    epilog="Exit status: 0 all well, 1 the input is damaged (it is printed up to the damage), 2 "
+    "wrong usage, 3 the input or output failed, 5 keys were dropped that Redis 7.0 cannot hold "
+    "(commands and restore)."
+)
 @click.argument("file", metavar="FILE")
 @click.option(
-    "--keys-only", is_flag=True, help="Leave out values; give their encoded size instead."
+    "--format",
+    "form",
+    type=click.Choice(["json", "csv", "commands", "restore"]),
+    default="json",
+    show_default=True,
+    help="JSON Lines; CSV, one row an element; or, for redis-cli --pipe, plain commands or "
+    "RESTORE of every key.",
 )
-@click.option("--db", "dbs", type=click.IntRange(min=0), multiple=True, help="Only this database.")
-@click.option("--match", "pattern", metavar="GLOB", help="Only keys that match, as in KEYS.")
+@click.option("--keys-only", is_flag=True, help="JSON without values; their encoded size instead.")
+@click.option("--replace", is_flag=True, help="Commands replace keys that are there already.")
 @click.option("--no-checksum", is_flag=True, help="Do not hold the checksum at the end against it.")
+@selecting
 def dump(
-    file: str, keys_only: bool, dbs: tuple[int, ...], pattern: str | None, no_checksum: bool
+    file: str, form: str, keys_only: bool, replace: bool, no_checksum: bool, **options: Any
 ) -> int:
-    """Print FILE as JSON Lines, one record a line, nothing lost.
+    """Print FILE as JSON Lines, one record a line, nothing lost; or as CSV or commands.
 
-    Bytes are a JSON string where they are UTF-8, else {"b64": "..."}. With --keys-only, --db or
-    --match only keys are printed, otherwise every record of the file. A damaged file is printed
-    up to the damage, and the exit status is then 1. FILE may be - for standard input, and may be
-    gzip or lz4.
+    In JSON, bytes are a string where they are UTF-8, else {"b64": "..."}. With --keys-only or
+    where keys are chosen only keys are printed, otherwise every record of the file. CSV holds
+    the bytes as they are. A damaged file is printed up to the damage, and the exit status is
+    then 1. FILE may be - for standard input, and may be gzip or lz4.
     """
-    expression = (
-        None if pattern is None else compile_glob(pattern.encode("utf-8", "surrogateescape"))
-    )
-    only_keys = keys_only or bool(dbs) or expression is not None
-    lines = Lines()
+    if keys_only and form != "json":
+        raise click.UsageError("--keys-only goes with --format json")
+    if replace and form not in ("commands", "restore"):
+        raise click.UsageError("--replace goes with --format commands or restore")
+    run = Dump(form, selection_of(**options), keys_only, replace)
+    status = exits.OK
     with open_source(file) as source:
         try:
-            for record in source.records(verify_checksum=not no_checksum, raw_values=keys_only):
-                if not isinstance(record, Key):
-                    if not only_keys:
-                        lines.add(record_form(record))
-                    continue
-                if dbs and record.db not in dbs:
-                    continue
-                if expression is not None and not expression.fullmatch(record.key):
-                    continue
-                if keys_only:
-                    lines.add(key_form(record) | {"bytes": len(record.value)})
-                else:
-                    lines.add(record_form(record))
+            run.run(source, not no_checksum)
         except RdbError as error:
-            lines.flush()
             click.echo(f"{source.name}: damaged: {error}", err=True)
-            return exits.DAMAGED
-    lines.flush()
-    return exits.OK
+            status = exits.DAMAGED
+    run.account.report(source.name)
+    if status == exits.OK and run.account.dropped:
+        return exits.INCOMPLETE
+    return status

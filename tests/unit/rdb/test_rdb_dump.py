@@ -1,0 +1,109 @@
+"""`rdb dump` in its other forms: CSV and commands, and the choice of keys."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import rdb
+from rdb.cli import exits, run
+from tests.interop.harness import Server
+from tests.unit.rdb.samples import DATA, GOLDENS
+
+KEYS = DATA / "goldens" / "keys.rdb"
+FIELDS_WITH_TTL = DATA / "corpus/files/hdt3213__hash_with_hfe.rdb"
+
+
+def test_dump_as_csv_quotes_what_must_be(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    path = tmp_path / "a.rdb"
+    with path.open("wb") as out:
+        writer = rdb.RdbWriter(out.write)
+        writer.select_db(2)
+        writer.key(b'a,"b"', 0, b"line\r\nline", 5)
+        writer.key(b"h", 4, [b"f,", b"1"])
+        writer.key(b"z", 5, [(b"m", 1.0), (b'"', 2.5)])
+        writer.key(b"l", 1, [b"x", b"\xc3\xa9"])
+        writer.key(b"s", 2, [b"m"])
+        stream = rdb.Stream([((1, 0), [b"f", b"v"])], (1, 0), (1, 0), (0, 0), 1)
+        writer.key(b"x", 19, stream)
+        writer.end()
+    assert run(["dump", "--format", "csv", str(path)]) == exits.OK
+    text = capfdbinary.readouterr().out.decode()
+    rows = list(csv.reader(io.StringIO(text, newline="")))
+    assert rows == [
+        ["db", "key", "type", "expires_at_ms", "element", "value"],
+        ["2", 'a,"b"', "string", "5", "", "line\r\nline"],
+        ["2", "h", "hash", "", "f,", "1"],
+        ["2", "z", "zset", "", "m", "1"],
+        ["2", "z", "zset", "", '"', "2.5"],
+        ["2", "l", "list", "", "0", "x"],
+        ["2", "l", "list", "", "1", "é"],
+        ["2", "s", "set", "", "m", ""],
+        ["2", "x", "stream", "", "1-0", '[["f", "v"]]'],
+    ]
+
+
+def test_dump_of_chosen_keys_accounts_for_the_others(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    def names(*arguments: str) -> list[str]:
+        assert run(["dump", *arguments, str(KEYS)]) == exits.OK
+        lines = capfdbinary.readouterr().out.splitlines()
+        return sorted(json.loads(line)["key"] for line in lines)
+
+    assert names("--expiring") == ["expires", "list expires"]
+    assert names("--type", "list") == ["list expires"]
+    assert names("--no-expiring", "--exclude", "in*") == ["plain"]
+    assert names("--min-size", "100000") == []
+    assert run(["dump", "--expiring", str(KEYS)]) == exits.OK
+    err = capfdbinary.readouterr().err
+    assert b"5 keys in the file = 2 kept + 0 expired + 3 filtered + 0 dropped" in err
+
+
+def test_dump_as_restore_drops_what_redis_cannot_hold(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert run(["dump", "--format", "restore", str(FIELDS_WITH_TTL)]) == exits.INCOMPLETE
+    assert b"need version 12" in capfdbinary.readouterr().err
+    assert run(["dump", "--format", "commands", str(FIELDS_WITH_TTL)]) == exits.OK
+    assert b"HPEXPIREAT" in capfdbinary.readouterr().out
+
+
+@pytest.mark.parametrize("arguments", [["--format", "csv", "--keys-only"], ["--replace"]])
+def test_dump_options_that_exclude_each_other_are_wrong_usage(arguments: list[str]) -> None:
+    assert run(["dump", *arguments, str(KEYS)]) == exits.USAGE
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[Server]:
+    with Server("redis", tmp_path / "redis", {}) as started:
+        yield started
+
+
+@pytest.mark.interop
+@pytest.mark.parametrize("form", ["commands", "restore"])
+def test_dump_piped_into_redis_gives_the_same_digest(
+    form: str, server: Server, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """Twice, the second time over the keys of the first."""
+    for path in GOLDENS:
+        server.call("FLUSHALL")
+        server.call("FUNCTION", "FLUSH")
+        for _ in range(2):
+            assert run(["dump", "--format", form, "--replace", str(path)]) == exits.OK
+            sent = capfdbinary.readouterr().out
+            done = subprocess.run(
+                ["redis-cli", "-p", str(server.port), "--pipe"],
+                input=sent, capture_output=True, check=False,
+            )  # fmt: skip
+            assert b"errors: 0" in done.stdout, (path.stem, done.stdout)
+            expected = json.loads(path.with_suffix(".json").read_text())
+            assert server.digest() == expected["digest"], path.stem
