@@ -97,6 +97,15 @@ def test_repair_finds_keys_that_a_damaged_length_swallowed(tmp_path: Path) -> No
     assert (status, kept) == (exits.DAMAGED, expected(20))
 
 
+def test_repair_prefers_the_key_inside_what_reads_as_a_key_by_chance(tmp_path: Path) -> None:
+    """The rest of the damaged record starts like a string that ends where key 13 does."""
+    junk = b"\xf3" * 8 + b"\x00\x01j"
+    swallowed = WHOLE[STARTS[13] : STARTS[14]]
+    data = WHOLE[: STARTS[13]] + junk + bytes((len(swallowed),)) + WHOLE[STARTS[13] :]
+    status, kept = repaired(data, tmp_path)
+    assert (status, kept) == (exits.DAMAGED, expected())
+
+
 @pytest.mark.parametrize("hole_bytes", [100, 600, 200_000])
 def test_repair_takes_a_hole_of_zeros_for_a_hole(hole_bytes: int, tmp_path: Path) -> None:
     data = WHOLE[: STARTS[10]] + b"\0" * hole_bytes + WHOLE[STARTS[12] :]
