@@ -107,3 +107,17 @@ def test_dump_piped_into_redis_gives_the_same_digest(
             assert b"errors: 0" in done.stdout, (path.stem, done.stdout)
             expected = json.loads(path.with_suffix(".json").read_text())
             assert server.digest() == expected["digest"], path.stem
+
+
+def test_dump_as_restore_gives_the_instant_not_the_span(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert run(["dump", "--format", "restore", "--expiring", str(KEYS)]) == exits.OK
+    out = capfdbinary.readouterr().out
+    instants = [
+        record.expires_at_ms
+        for record in rdb.read(KEYS)
+        if isinstance(record, rdb.Key) and record.expires_at_ms is not None
+    ]
+    assert out.count(b"ABSTTL") == len(instants) == 2
+    assert all(b"\r\n%d\r\n" % at_ms in out for at_ms in instants)
