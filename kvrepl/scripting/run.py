@@ -136,7 +136,6 @@ class Run:
         ops = engine.propagation.ops
         mark = len(ops)
         reply = engine.call(client, command, argv)
-        engine.keyspace.now_ms = self.now_ms
         if engine.gates & gates.MONITORED:
             admission.feed_monitors(engine, client, command, argv)
         if self.targets != BOTH:

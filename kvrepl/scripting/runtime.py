@@ -4,9 +4,10 @@
 without it where not. Only one script runs at a time.
 
 A script that runs for longer than busy-reply-threshold is said in the log, raises the gate BUSY,
-and from then on calls `on_busy` from within its hook every so many instructions: the server
-serves the other clients there, who are answered -BUSY but for the few commands that are allowed,
-SCRIPT KILL and SHUTDOWN NOSAVE among them.
+and from then on calls `on_busy` from within its hook every so many instructions. That is where a
+server is to serve its other clients, who are answered -BUSY but for the few commands that are
+allowed, SCRIPT KILL among them. The event loop cannot be entered a second time from in there, so
+nothing is connected to it yet: over the network a script cannot be killed, and others wait.
 
 Source: Redis 7.0 eval.c, functions.c, script.c (scriptKill, scriptInterrupt).
 """
@@ -176,6 +177,7 @@ class Scripting:
             )
             self._engine.raise_gate(gates.BUSY)
         self.on_busy()
+        self._engine.keyspace.now_ms = run.now_ms
 
     def kill(self, *, is_eval: bool) -> Reply:
         """SCRIPT KILL and FUNCTION KILL.

@@ -135,6 +135,7 @@ end
 -- -------------------------------------------------------------- the time it takes
 
 local interrupt
+local is_dying = false
 
 local function die()
   local reason = getinfo(2, 'S').source ~= CHUNK and host.tick()
@@ -146,12 +147,22 @@ end
 function interrupt()
   local reason = host.tick()
   if reason then
+    is_dying = true
     sethook(die, 'l')
     error({err = reason})
   end
 end
 
 sethook(interrupt, '', COUNT)
+
+-- What a run may have left behind.
+local function clean_up()
+  sweep()
+  if is_dying then
+    is_dying = false
+    sethook(interrupt, '', COUNT)
+  end
+end
 
 -- --------------------------------------------------------- functions of Lua, held in
 
@@ -441,8 +452,7 @@ function sandbox.run(f, keys, argv, resp)
     rawset(real, 'KEYS', nil)
     rawset(real, 'ARGV', nil)
   end
-  sweep()
-  sethook(interrupt, '', COUNT)
+  clean_up()
   if not ok then
     if type(value) ~= 'table' then
       return 4, tostring(value)
@@ -483,8 +493,7 @@ function sandbox.load(f)
   lead.__index, loading.open = load_globals, true
   local ok, e = pcall(f)
   lead.__index, loading.open = real, false
-  sweep()
-  sethook(interrupt, '', COUNT)
+  clean_up()
   if ok then
     return nil
   end

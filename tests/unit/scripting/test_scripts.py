@@ -122,17 +122,18 @@ def test_script_set_repl_leaves_targets_out(session: Session) -> None:
 
 def test_script_time_stands_still_while_it_runs(session: Session) -> None:
     session.run("set", "k", "v", "px", "5")
-    clock = session.clock
-    session.engine.on_slow = lambda *arguments: None
-    session.engine.slow_ns = 0  # every command is slow, and has the clock looked at
+    session.engine.config.busy_reply_threshold = 1
+    ticks = iter(range(0, 1 << 40, 5_000_000))
+    session.clock.monotonic_ns = lambda: next(ticks)  # type: ignore[method-assign]
 
-    def advance() -> int:
-        clock.ms += 10
-        return 0
+    def serve_others() -> None:
+        session.clock.ms += 10
+        session.engine.tick()
 
-    clock.monotonic_ns = advance  # type: ignore[method-assign]
+    session.engine.scripts.on_busy = serve_others
+    code = "for i = 1, 300000 do end return redis.call('get', 'k')"
 
-    assert session.run("eval", "redis.call('get', 'k') return redis.call('get', 'k')", 0) == b"v"
+    assert session.run("eval", code, 0) == b"v"
 
 
 @pytest.mark.parametrize(
