@@ -23,8 +23,7 @@ Facts = dict[str, Any]
 DATA = Path(__file__).parents[1] / "data" / "commands-7.0.15.json"
 REDIS: dict[str, Facts] = {entry["name"]: entry for entry in json.loads(DATA.read_text())}
 
-ABSENT: dict[str, str] = {
-}
+ABSENT: dict[str, str] = {}
 """Commands that are not there yet, and the family that they will come with."""
 
 ABSENT_SUBCOMMANDS: dict[str, str] = {
