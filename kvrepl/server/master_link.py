@@ -209,10 +209,11 @@ class MasterLink:
                     f"Opening the temp file needed for MASTER <-> REPLICA synchronization: {error}"
                 )
             return
-        self._stop_persistence()
         if load is Load.SWAP:
+            # The old dataset stays until the new one is whole, and so does what persists it.
             self._beside = Keyspace(server.config.databases, server.engine.keyspace.limits)
         else:
+            self._stop_persistence()
             self._flush()
         self._loader = SnapshotLoader(
             self._beside if self._beside is not None else server.engine.keyspace,
@@ -347,6 +348,7 @@ class MasterLink:
             server.aof.turn_on()
 
     def _swap_in(self, beside: Keyspace) -> None:
+        self._stop_persistence()
         keyspace = self._server.engine.keyspace
         for db, fresh in zip(keyspace.databases, beside.databases, strict=True):
             for key in db.watched:

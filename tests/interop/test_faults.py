@@ -504,3 +504,31 @@ def test_redis_cli_as_a_replica_prints_the_stream(launch: Launcher, kind: Kind) 
                 assert line, "the stream ended"
         finally:
             cli.kill()
+
+
+def test_swapdb_transfer_that_is_cut_leaves_the_aof_of_the_replica_on(
+    launch: Launcher, proxy_to: Callable[[Server], Proxy]
+) -> None:
+    master = launch("redis", repl_diskless_sync="no")
+    fill(master, size=10_000)
+    replica = launch(
+        "kvrepl", repl_diskless_load="swapdb", appendonly="yes", replica_read_only="no"
+    )
+    proxy = proxy_to(master)
+    proxy.trickle(20_000, 0.01)
+    follow(replica, proxy.port, wait=False)
+    wait_until(
+        lambda: replica.info("replication").get("master_sync_read_bytes", 0) > 0,
+        "a part has come",
+        replica,
+    )
+
+    proxy.refuse()
+    proxy.cut()
+
+    wait_until(
+        lambda: replica.info("replication")["master_sync_in_progress"] == 0,
+        "the transfer is given up",
+        replica,
+    )
+    assert replica.info("persistence")["aof_enabled"] == 1
