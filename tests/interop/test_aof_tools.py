@@ -18,6 +18,8 @@ pytestmark = pytest.mark.interop
 
 DATA = Path(__file__).parents[1] / "data" / "aof"
 MANIFEST = "appendonly.aof.manifest"
+# Under everysec a slow fsync may put off the write of a command that was answered.
+WRITTEN_AT_ONCE = {"appendonly": "yes", "appendfsync": "always"}
 
 
 def aof(*arguments: object) -> subprocess.CompletedProcess[bytes]:
@@ -63,7 +65,7 @@ def test_check_agrees_with_redis_check_aof_at_every_cut(tmp_path: Path) -> None:
 
 
 def test_restored_folder_has_the_dataset_of_its_moment(launch: Launcher, kind: Kind) -> None:
-    server = launch(kind, appendonly="yes", aof_timestamp_enabled="yes", save="")
+    server = launch(kind, **WRITTEN_AT_ONCE, aof_timestamp_enabled="yes", save="")
     moments: list[tuple[int, str]] = []
     for number in range(3):
         if number == 1:  # the base is of this time then, and the first second of it has passed
@@ -95,7 +97,7 @@ def test_restored_folder_has_the_dataset_of_its_moment(launch: Launcher, kind: K
 
 
 def test_fixed_folder_loads_in_redis_without_truncation(launch: Launcher) -> None:
-    server = launch("redis", appendonly="yes", aof_load_truncated="no")
+    server = launch("redis", **WRITTEN_AT_ONCE, aof_load_truncated="no")
     fill(server, "a")
     digest = server.digest()
     server.client().set("torn", "x" * 100)
@@ -111,7 +113,7 @@ def test_fixed_folder_loads_in_redis_without_truncation(launch: Launcher) -> Non
 
 
 def test_dump_as_resp_rebuilds_the_dataset_through_redis_cli(launch: Launcher) -> None:
-    server = launch("redis", appendonly="yes", save="")
+    server = launch("redis", **WRITTEN_AT_ONCE, save="")
     fill(server, "in the base")
     server.client().bgrewriteaof()
     wait_until(
