@@ -111,7 +111,8 @@ def test_folder_written_here_is_checked_and_loaded_by_redis(launch: Launcher) ->
 
 
 def test_folder_written_by_redis_means_the_same_here(launch: Launcher) -> None:
-    server = launch("redis", appendonly="yes", aof_use_rdb_preamble="no", save="")
+    # Not everysec: under it a slow fsync may put off the write of an answered command.
+    server = launch("redis", appendonly="yes", aof_use_rdb_preamble="no", appendfsync="always")
     client = server.client()
     for number in range(200):
         client.rpush(f"list{number % 3}", number)
