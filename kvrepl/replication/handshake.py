@@ -96,7 +96,7 @@ def parse_psync_reply(line: bytes) -> PsyncReply:
         return PsyncReply(PsyncOutcome.FULL, replid, offset, line)
     if line.startswith(b"+CONTINUE"):
         name = line[len(b"+CONTINUE ") :]
-        named = name if len(name) == wire.REPLID_LENGTH else None
+        named = name if wire.is_replid(name) else None
         return PsyncReply(PsyncOutcome.CONTINUE, named, 0, line)
     later = line.startswith(_TRY_LATER)
     return PsyncReply(PsyncOutcome.LATER if later else PsyncOutcome.UNSUPPORTED, None, 0, line)

@@ -15,6 +15,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from kvrepl.numbers import parse_int
+
 REPLID_LENGTH: Final = 40
 NO_REPLID: Final = b"0" * REPLID_LENGTH
 """How an id that is not set is shown (`master_replid2` of a fresh server)."""
@@ -32,6 +34,14 @@ KEEPALIVE: Final = b"\n"
 EOF_MARK_LENGTH: Final = 40
 MAX_LINE_BYTES: Final = 1024
 """The longest reply line a replica reads during a handshake (Redis reads 256, payload 1024)."""
+
+
+def is_replid(name: bytes) -> bool:
+    """Tell whether a peer or a file names a history: forty visible ASCII characters. O(1).
+
+    Redis makes hexadecimal ids; others are taken as they are, as it does itself.
+    """
+    return len(name) == REPLID_LENGTH and name.isascii() and name.decode().isprintable()
 
 
 def to_wire(offset: int) -> int:
@@ -114,9 +124,9 @@ def parse_full_resync(line: bytes) -> tuple[bytes | None, int]:
         Source: replication.c, slaveTryPartialResynchronization.
     """
     words = line.split(b" ")
-    if len(words) != 3 or len(words[1]) != REPLID_LENGTH:
+    if len(words) != 3 or not is_replid(words[1]):
         return None, 0
-    try:
-        return words[1], int(words[2])
-    except ValueError:
+    offset = parse_int(words[2])
+    if offset is None or offset < 0:
         return None, 0
+    return words[1], offset

@@ -35,6 +35,7 @@ from kvrepl.replication.quorum import (
 from kvrepl.replication.report import info_fields, role_reply
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
+from kvrepl.replication.wire import is_replid
 from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
 from kvrepl.server.feeds import Feeds
 from kvrepl.server.master_link import MasterLink
@@ -46,7 +47,6 @@ if TYPE_CHECKING:
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 FAILOVER_PAUSE: Final = "failover"
-REPLID_LENGTH: Final = 40
 
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
@@ -449,7 +449,7 @@ def _saved_info(loaded: Loaded) -> SaveInfo | None:
     db = loaded.stream_db
     replid = loaded.aux.get(b"repl-id", b"")
     offset = parse_int(loaded.aux.get(b"repl-offset", b""))
-    if db is None or offset is None or offset < 0 or len(replid) != REPLID_LENGTH:
+    if db is None or offset is None or offset < 0 or not is_replid(replid):
         return None
     return SaveInfo(db, replid, offset)
 
