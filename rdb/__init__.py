@@ -10,7 +10,9 @@ records, RdbWriter takes values and hands out bytes. Keys, values and elements a
 input raises RdbError and nothing else.
 """
 
+from rdb.arrays import Array
 from rdb.checksum import crc64
+from rdb.dialect import Dialect
 from rdb.errors import RdbError
 from rdb.files import read, read_stream
 from rdb.modules import ModuleValue
@@ -20,8 +22,10 @@ from rdb.records import (
     Aux,
     End,
     Function,
+    HashTemplate,
     Header,
     Key,
+    KeyMetadata,
     ModuleAux,
     Record,
     ResizeDb,
@@ -29,7 +33,7 @@ from rdb.records import (
     SlotImport,
     SlotInfo,
 )
-from rdb.streams import Consumer, Group, Pending, Stream
+from rdb.streams import Consumer, Group, Pending, Producer, Producers, Stream
 from rdb.values import ExpiringHash, decode_value, encode_value
 from rdb.writer import (
     RdbWriter,
@@ -43,17 +47,23 @@ from rdb.writer import (
 )
 
 __all__ = [
+    "Array",
     "Aux",
     "Consumer",
+    "Dialect",
     "End",
     "ExpiringHash",
     "Function",
     "Group",
+    "HashTemplate",
     "Header",
     "Key",
+    "KeyMetadata",
     "ModuleAux",
     "ModuleValue",
     "Pending",
+    "Producer",
+    "Producers",
     "RdbError",
     "RdbReader",
     "RdbWriter",

@@ -3,11 +3,14 @@
 A file is `magic+version (9 bytes) record* FF [crc64]`. A record starts with one byte, which is
 an opcode (200 and above) or a value type (below). Redis and Valkey share every number up to
 type 21; from there on the same number means different things, so a type code is only ever
-looked at together with the magic.
+looked at together with the magic (rdb.dialect).
 
     magic      versions   written by
     REDIS      1-4        Redis up to 2.4 (no checksum at the end)
                5-12       Redis 2.6 - 8.0; Valkey 7.2 and 8 (11)
+               13         Redis 8.6: streams that know their producers, metadata of keys
+               14         Redis 8.8: arrays, streams with released entries
+               15         Redis 8.10: hashes that share their field names (templates)
     VALKEY     80         Valkey 9
 
 Source: rdb.h of Redis 7.0 for types up to 19 and opcodes from 245; later numbers as the
@@ -24,13 +27,15 @@ HEADER_BYTES: Final = 9
 CHECKSUM_BYTES: Final = 8
 FIRST_CHECKSUM_VERSION: Final = 5
 """Files older than this end at the FF byte."""
-MAX_REDIS_VERSION: Final = 12
+MAX_REDIS_VERSION: Final = 15
 VALKEY_VERSION: Final = 80
 WRITE_VERSION: Final = 10
 """What Redis 7.0 writes."""
 
 # Opcodes.
-OP_SLOT_IMPORT: Final = 243  # VALKEY080 only
+OP_HASH_TEMPLATE: Final = 242  # REDIS only
+OP_KEY_METADATA: Final = 243  # REDIS magic
+OP_SLOT_IMPORT: Final = 243  # VALKEY magic: the same number, another record
 OP_SLOT_INFO: Final = 244
 OP_FUNCTION: Final = 245
 OP_FUNCTION_PRE_GA: Final = 246  # 7.0 release candidates
@@ -70,6 +75,13 @@ TYPE_HASH_METADATA_PRE_GA: Final = 22  # REDIS magic: 7.4 release candidates
 TYPE_HASH_LISTPACK_EX_PRE_GA: Final = 23
 TYPE_HASH_METADATA: Final = 24
 TYPE_HASH_LISTPACK_EX: Final = 25
+TYPE_STREAM_LISTPACKS_4: Final = 26
+TYPE_STREAM_LISTPACKS_5: Final = 27
+TYPE_ARRAY: Final = 28
+TYPE_HASH_TEMPLATE_LISTPACK: Final = 29
+TYPE_HASH_TEMPLATE_LISTPACK_REF: Final = 30
+TYPE_HASH_TEMPLATE_ARRAY: Final = 31
+TYPE_HASH_TEMPLATE_ARRAY_REF: Final = 32
 VALKEY_TYPE_HASH_2: Final = 22  # VALKEY magic: the same number, another layout
 
 TYPE_NAMES: Final[dict[int, str]] = {
@@ -98,8 +110,18 @@ TYPE_NAMES: Final[dict[int, str]] = {
     TYPE_HASH_LISTPACK_EX_PRE_GA: "hash-listpack-ex-rc",
     TYPE_HASH_METADATA: "hash-metadata",
     TYPE_HASH_LISTPACK_EX: "hash-listpack-ex",
+    TYPE_STREAM_LISTPACKS_4: "stream4",
+    TYPE_STREAM_LISTPACKS_5: "stream5",
+    TYPE_ARRAY: "array",
+    TYPE_HASH_TEMPLATE_LISTPACK: "hash-template-listpack",
+    TYPE_HASH_TEMPLATE_LISTPACK_REF: "hash-template-listpack-ref",
+    TYPE_HASH_TEMPLATE_ARRAY: "hash-template-array",
+    TYPE_HASH_TEMPLATE_ARRAY_REF: "hash-template-array-ref",
 }
 """Short names for people: `rdb check`, `rdb dump` and error messages."""
+
+VALKEY_TYPES: Final = frozenset(TYPE_NAMES) - frozenset(range(VALKEY_TYPE_HASH_2 + 1, 64))
+"""The type codes under the VALKEY magic."""
 
 KINDS: Final[dict[int, str]] = {
     TYPE_STRING: "string",
@@ -126,6 +148,13 @@ KINDS: Final[dict[int, str]] = {
     TYPE_HASH_LISTPACK_EX_PRE_GA: "hash",
     TYPE_HASH_METADATA: "hash",
     TYPE_HASH_LISTPACK_EX: "hash",
+    TYPE_STREAM_LISTPACKS_4: "stream",
+    TYPE_STREAM_LISTPACKS_5: "stream",
+    TYPE_ARRAY: "array",
+    TYPE_HASH_TEMPLATE_LISTPACK: "hash",
+    TYPE_HASH_TEMPLATE_LISTPACK_REF: "hash",
+    TYPE_HASH_TEMPLATE_ARRAY: "hash",
+    TYPE_HASH_TEMPLATE_ARRAY_REF: "hash",
 }
 """Type code -> what TYPE answers for the key."""
 
@@ -142,6 +171,12 @@ MODULE_UINT: Final = 2
 MODULE_FLOAT: Final = 3
 MODULE_DOUBLE: Final = 4
 MODULE_STRING: Final = 5
+
+# How an element of an array is stored; it is text in any case.
+ARRAY_STRING: Final = 0
+ARRAY_INT: Final = 1
+ARRAY_DOUBLE: Final = 2
+ARRAY_SHORT_STRING: Final = 3
 
 # Containers of a quicklist2 node.
 NODE_PLAIN: Final = 1

@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 
 from rdb import constants as c
+from rdb.dialect import REDIS, Dialect
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 
@@ -25,7 +26,7 @@ _MS_BYTES = 8
 
 
 def measure_value(
-    type_code: int, buffer: bytearray | bytes, pos: int, *, valkey: bool = False
+    type_code: int, buffer: bytearray | bytes, pos: int, dialect: Dialect = REDIS
 ) -> Measure:
     """Measure the value at `pos`.
 
@@ -33,18 +34,20 @@ def measure_value(
         type_code: how it is encoded.
         buffer: grows at its end between steps, and must not change otherwise.
         pos: where the value starts.
-        valkey: whether the type code is one of a VALKEY file.
+        dialect: that of the file.
 
     Returns:
         A generator; it raises RdbError at bytes that cannot be walked. Cost: O(elements).
     """
-    walker = (_VALKEY_WALKERS if valkey else _WALKERS).get(type_code)
+    if type_code == c.TYPE_HASH_TEMPLATE_ARRAY_REF and not dialect.valkey:
+        return _hash_template_array_ref(buffer, pos, dialect)
+    walker = (_VALKEY_WALKERS if dialect.valkey else _WALKERS).get(type_code)
     if walker is None:
         raise RdbError(f"unknown value type {type_code}", offset=pos)
     return walker(buffer, pos)
 
 
-def end_of_value(type_code: int, data: bytes, pos: int, *, valkey: bool = False) -> int:
+def end_of_value(type_code: int, data: bytes, pos: int, dialect: Dialect = REDIS) -> int:
     """Return the position after the value at `pos`.
 
     Raises:
@@ -52,7 +55,7 @@ def end_of_value(type_code: int, data: bytes, pos: int, *, valkey: bool = False)
         RdbError: it cannot be walked. What it packs is not looked at.
     """
     try:
-        needed = next(measure_value(type_code, data, pos, valkey=valkey))
+        needed = next(measure_value(type_code, data, pos, dialect))
     except StopIteration as stop:
         end: int = stop.value
         return end
@@ -153,6 +156,10 @@ def _hash_listpack_ex(buffer: bytearray | bytes, pos: int) -> Measure:
 
 def _module(buffer: bytearray | bytes, pos: int) -> Measure:
     _, pos = yield from _length(buffer, pos)
+    return (yield from _items(buffer, pos))
+
+
+def _items(buffer: bytearray | bytes, pos: int) -> Measure:
     while True:
         start = pos
         code, pos = yield from _length(buffer, pos)
@@ -176,7 +183,41 @@ def _lengths(buffer: bytearray | bytes, pos: int, count: int) -> Measure:
     return pos
 
 
-def _stream(*, counters: bool, consumer_times: int) -> Callable[[bytearray | bytes, int], Measure]:
+def _array(buffer: bytearray | bytes, pos: int) -> Measure:
+    count, pos = yield from _length(buffer, pos)
+    start = pos
+    cursors, pos = yield from _length(buffer, pos)
+    if cursors > 1:
+        raise RdbError(f"array cursor flag {cursors}", offset=start)
+    pos = yield from _lengths(buffer, pos, cursors)
+    while count:
+        count -= 1
+        _, pos = yield from _length(buffer, pos)
+        start = pos
+        tag, pos = yield from _length(buffer, pos)
+        if tag in (c.ARRAY_STRING, c.ARRAY_SHORT_STRING):
+            pos = yield from _string(buffer, pos)
+        elif tag in (c.ARRAY_INT, c.ARRAY_DOUBLE):
+            pos = yield from _skip(buffer, pos + 8)
+        else:
+            raise RdbError(f"unknown array element {tag}", offset=start)
+    return pos
+
+
+def _hash_template_listpack(buffer: bytearray | bytes, pos: int) -> Measure:
+    fields, pos = yield from _length(buffer, pos)
+    return (yield from _strings(buffer, pos, fields + 1))
+
+
+def _hash_template_array_ref(buffer: bytearray | bytes, pos: int, dialect: Dialect) -> Measure:
+    start = pos
+    template_id, pos = yield from _length(buffer, pos)
+    return (yield from _strings(buffer, pos, len(dialect.template(template_id, start))))
+
+
+def _stream(
+    *, counters: bool, consumer_times: int, releases: bool = False, producers: bool = False
+) -> Callable[[bytearray | bytes, int], Measure]:
     def walk(buffer: bytearray | bytes, pos: int) -> Measure:
         nodes, pos = yield from _length(buffer, pos)
         pos = yield from _strings(buffer, pos, 2 * nodes)
@@ -198,9 +239,28 @@ def _stream(*, counters: bool, consumer_times: int) -> Callable[[bytearray | byt
                 pos = yield from _skip(buffer, pos + consumer_times * _MS_BYTES)
                 owned, pos = yield from _length(buffer, pos)
                 pos = yield from _skip(buffer, pos + owned * _RAW_ID_BYTES)
+            if releases:
+                released, pos = yield from _length(buffer, pos)
+                pos = yield from _skip(buffer, pos + released * _RAW_ID_BYTES)
+        if producers:
+            pos = yield from _producers(buffer, pos)
         return pos
 
     return walk
+
+
+def _producers(buffer: bytearray | bytes, pos: int) -> Measure:
+    pos = yield from _lengths(buffer, pos, 2)
+    count, pos = yield from _length(buffer, pos)
+    while count:
+        count -= 1
+        pos = yield from _string(buffer, pos)
+        messages, pos = yield from _length(buffer, pos)
+        while messages:
+            messages -= 1
+            pos = yield from _string(buffer, pos)
+            pos = yield from _lengths(buffer, pos, 2)
+    return (yield from _lengths(buffer, pos, 2))
 
 
 _SHARED_WALKERS: dict[int, Callable[[bytearray | bytes, int], Measure]] = {
@@ -230,8 +290,37 @@ _WALKERS = _SHARED_WALKERS | {
     c.TYPE_HASH_LISTPACK_EX_PRE_GA: _string,
     c.TYPE_HASH_METADATA: _records(2, 0, head_bytes=_MS_BYTES, with_length=True),
     c.TYPE_HASH_LISTPACK_EX: _hash_listpack_ex,
+    c.TYPE_STREAM_LISTPACKS_4: _stream(counters=True, consumer_times=2, producers=True),
+    c.TYPE_STREAM_LISTPACKS_5: _stream(
+        counters=True, consumer_times=2, releases=True, producers=True
+    ),
+    c.TYPE_ARRAY: _array,
+    c.TYPE_HASH_TEMPLATE_LISTPACK: _hash_template_listpack,
+    c.TYPE_HASH_TEMPLATE_LISTPACK_REF: _string,
+    c.TYPE_HASH_TEMPLATE_ARRAY: _strings_counted(2),
 }
 _VALKEY_WALKERS = _SHARED_WALKERS | {c.VALKEY_TYPE_HASH_2: _records(2, 8)}
+
+
+def _hash_template(buffer: bytearray | bytes, pos: int) -> Measure:
+    _, pos = yield from _length(buffer, pos)
+    fields, pos = yield from _length(buffer, pos)
+    return (yield from _strings(buffer, pos, fields))
+
+
+def _key_metadata(buffer: bytearray | bytes, pos: int) -> Measure:
+    classes, pos = yield from _length(buffer, pos)
+    while classes:
+        classes -= 1
+        pos = yield from _skip(buffer, pos + 4)
+        pos = yield from _items(buffer, pos)
+    return pos
+
+
+def _function_pre_ga(buffer: bytearray | bytes, pos: int) -> Measure:
+    pos = yield from _strings(buffer, pos, 2)
+    described, pos = yield from _length(buffer, pos)
+    return (yield from _strings(buffer, pos, 2 if described else 1))
 
 
 def _slot_import(buffer: bytearray | bytes, pos: int) -> Measure:
@@ -243,19 +332,20 @@ def _slot_import(buffer: bytearray | bytes, pos: int) -> Measure:
 _OPCODE_WALKERS: dict[int, Callable[[bytearray | bytes, int], Measure]] = {
     c.OP_AUX: lambda buffer, pos: _strings(buffer, pos, 2),
     c.OP_FUNCTION: _string,
+    c.OP_FUNCTION_PRE_GA: _function_pre_ga,
     c.OP_SELECT_DB: lambda buffer, pos: _lengths(buffer, pos, 1),
     c.OP_RESIZE_DB: lambda buffer, pos: _lengths(buffer, pos, 2),
-    c.OP_SLOT_IMPORT: _slot_import,
+    c.OP_HASH_TEMPLATE: _hash_template,
     c.OP_SLOT_INFO: lambda buffer, pos: _lengths(buffer, pos, 3),
 }
 _PREFIX_BYTES = {c.OP_EXPIRE_MS: 8, c.OP_EXPIRE_S: 4, c.OP_FREQ: 1}
 
 
-def measure_record(buffer: bytearray | bytes, pos: int, *, valkey: bool = False) -> Measure:
+def measure_record(buffer: bytearray | bytes, pos: int, dialect: Dialect = REDIS) -> Measure:
     """Measure the whole record at `pos`, a key with what precedes it or anything else.
 
     Args:
-        buffer, pos, valkey: see measure_value.
+        buffer, pos, dialect: see measure_value.
 
     Returns:
         A generator; it raises RdbError at bytes that are no record. The end record is measured
@@ -269,10 +359,14 @@ def measure_record(buffer: bytearray | bytes, pos: int, *, valkey: bool = False)
             pos = yield from _skip(buffer, pos + _PREFIX_BYTES[code])
         elif code == c.OP_IDLE:
             _, pos = yield from _length(buffer, pos)
+        elif code == c.OP_KEY_METADATA and not dialect.valkey:
+            pos = yield from _key_metadata(buffer, pos)
         else:
             break
     if code == c.OP_EOF:
         return pos
+    if code == c.OP_SLOT_IMPORT:
+        return (yield from _slot_import(buffer, pos))
     if code == c.OP_MODULE_AUX:
         # When it is to be loaded takes two lengths more than a value has before its items.
         pos = yield from _lengths(buffer, pos, 2)
@@ -280,4 +374,4 @@ def measure_record(buffer: bytearray | bytes, pos: int, *, valkey: bool = False)
     if code in _OPCODE_WALKERS:
         return (yield from _OPCODE_WALKERS[code](buffer, pos))
     pos = yield from _string(buffer, pos)
-    return (yield from measure_value(code, buffer, pos, valkey=valkey))
+    return (yield from measure_value(code, buffer, pos, dialect))

@@ -4,12 +4,14 @@
     item        1 signed (length) | 2 unsigned (length) | 3 float (4 bytes)
                 | 4 double (8 bytes) | 5 string
     aux         id, 2, when (length: before or after the keys), item*, 0
+    metadata    n, n * (u32 class, item*, 0)              of a key (opcode 243; Redis 8.6)
     id          nine characters of 6 bits each, then a 10-bit encoding version
+    class       four such characters, a 5-bit version, 3 bits of flags
 
 No module is loaded here, so what the items mean is not known; the framing lets a reader step
 over them, and a tool carry them along.
 
-Source: rdbLoadCheckModuleValue in rdb.c, moduleTypeNameByID in module.c.
+Source: rdbLoadCheckModuleValue in rdb.c, moduleTypeNameByID in module.c; keymeta.c of Redis 8.6.
 """
 
 from __future__ import annotations
@@ -29,6 +31,9 @@ from rdb.lengths import decode_length
 from rdb.strings import decode_string
 
 _NAME_CHARACTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_CLASS_BYTES = 4
+_CLASS_CHARACTERS = _NAME_CHARACTERS[:-2] + "_-"
+"""Redis has the last two the other way round here."""
 
 
 @dataclass(slots=True)
@@ -57,6 +62,25 @@ class ModuleValue:
 def module_name(module_id: int) -> str:
     """The nine characters in a module type id."""
     return "".join(_NAME_CHARACTERS[module_id >> shift & 0x3F] for shift in range(58, 9, -6))
+
+
+def decode_metadata(data: bytes, pos: int) -> tuple[tuple[tuple[str, int, bytes], ...], int]:
+    """Read what follows opcode 243: (class, version, items) of each.
+
+    Raises:
+        Incomplete, RdbError.
+    """
+    count, pos = decode_length(data, pos)
+    classes = []
+    for _ in range(count):
+        begin = pos + _CLASS_BYTES
+        if begin > len(data):
+            raise Incomplete(begin)
+        spec = int.from_bytes(data[pos:begin], "little")
+        pos = skip_items(data, begin)
+        name = "".join(_CLASS_CHARACTERS[spec >> shift & 0x3F] for shift in range(26, 7, -6))
+        classes.append((name, spec >> 3 & 0x1F, data[begin:pos]))
+    return tuple(classes), pos
 
 
 def skip_items(data: bytes, pos: int) -> int:

@@ -32,16 +32,19 @@ from typing import Any
 from rdb import constants as c
 from rdb.accel import accel
 from rdb.checksum import crc64
+from rdb.dialect import Dialect
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 from rdb.measure import Measure, end_of_value, measure_value
-from rdb.modules import module_name, skip_items
+from rdb.modules import decode_metadata, module_name, skip_items
 from rdb.records import (
     Aux,
     End,
     Function,
+    HashTemplate,
     Header,
     Key,
+    KeyMetadata,
     ModuleAux,
     Record,
     ResizeDb,
@@ -50,6 +53,7 @@ from rdb.records import (
     SlotInfo,
 )
 from rdb.strings import decode_string
+from rdb.templates import decode_template
 from rdb.values import decode_value
 
 _MAX_DB = 0x7FFFFFFF
@@ -68,6 +72,7 @@ class RdbReader:
         finished: whether the end was reached.
         offset: bytes of the RDB consumed.
         unused: bytes that came after the end of the RDB.
+        dialect: what its type codes mean; needed to decode what raw_values leaves encoded.
     """
 
     def __init__(
@@ -92,7 +97,7 @@ class RdbReader:
         self._error: RdbError | None = None
         self._crc = 0
         self._version = -1
-        self._valkey = False
+        self.dialect = Dialect()
         self._db = 0
 
     def feed(self, data: bytes | bytearray | memoryview) -> list[Record]:
@@ -177,7 +182,7 @@ class RdbReader:
         self._carry = carry = bytearray(memoryview(whole)[pos:])
         if self._unfinished is not None:
             type_code, at, _ = self._unfinished
-            self._measure = measure_value(type_code, carry, at, valkey=self._valkey)
+            self._measure = measure_value(type_code, carry, at, self.dialect)
             needed = next(self._measure, None)
             assert needed is not None, "the measure finds an end where the decoder found none"
             self._needed = needed
@@ -216,8 +221,8 @@ class RdbReader:
             raise Incomplete(c.HEADER_BYTES)
         digits = head[len(magic) :]
         version = int(digits) if digits.isdigit() else 0
-        self._valkey = magic == c.VALKEY_MAGIC
-        if self._valkey:
+        self.dialect.valkey = magic == c.VALKEY_MAGIC
+        if self.dialect.valkey:
             readable = version == c.VALKEY_VERSION
         else:
             readable = 1 <= version <= c.MAX_REDIS_VERSION
@@ -231,6 +236,7 @@ class RdbReader:
         expires_at_ms: int | None = None
         idle_s: int | None = None
         freq: int | None = None
+        metadata: tuple[tuple[str, int, bytes], ...] = ()
         pos = start
         while (code := _byte(data, pos)) in _KEY_PREFIXES:
             pos += 1
@@ -242,25 +248,31 @@ class RdbReader:
                 expires_at_ms = int.from_bytes(data[pos - 4 : pos], "little", signed=True) * 1000
             elif code == c.OP_IDLE:
                 idle_s, pos = decode_length(data, pos)
+            elif code == c.OP_KEY_METADATA:
+                if self.dialect.valkey:
+                    raise RdbError("a slot migration inside the record of a key", offset=pos - 1)
+                metadata, pos = decode_metadata(data, pos)
             else:
                 freq = _byte(data, pos)
                 pos += 1
-        if code not in c.TYPE_NAMES:
+        if code not in (c.VALKEY_TYPES if self.dialect.valkey else c.TYPE_NAMES):
             raise RdbError(f"unknown opcode or value type {code}", offset=pos)
         key, pos = decode_string(data, pos + 1)
         begin = pos
         value: Any
         try:
             if self._raw_values:
-                pos = end_of_value(code, data, begin, valkey=self._valkey)
+                pos = end_of_value(code, data, begin, self.dialect)
                 value = data[begin:pos]
             else:
-                value, pos = decode_value(code, data, pos, valkey=self._valkey)
+                value, pos = decode_value(code, data, pos, self.dialect)
         except Incomplete:
             self._unfinished = (code, begin - start, key)
             raise
         except RdbError as error:
             raise RdbError(error.message, offset=error.offset, key=key) from None
+        if metadata:
+            records.append(KeyMetadata(key, metadata))
         records.append(Key(self._db, key, code, value, expires_at_ms, idle_s, freq))
         return pos
 
@@ -317,9 +329,18 @@ class RdbReader:
         records.append(SlotInfo(slot, keys, expires))
         return pos
 
-    def _parse_slot_import(self, data: bytes, start: int, records: list[Record]) -> int:
-        if not self._valkey:
+    def _parse_hash_template(self, data: bytes, start: int, records: list[Record]) -> int:
+        if self.dialect.valkey:
             raise RdbError(f"unknown opcode or value type {data[start]}", offset=start)
+        template_id, fields, pos = decode_template(data, start + 1, self.dialect)
+        self.dialect.templates[template_id] = fields
+        records.append(HashTemplate(template_id, fields))
+        return pos
+
+    def _parse_slot_import(self, data: bytes, start: int, records: list[Record]) -> int:
+        """Opcode 243, which is a slot migration or the metadata of a key, as the magic says."""
+        if not self.dialect.valkey:
+            return self._parse_key(data, start, records)
         job, pos = decode_string(data, start + 1)
         count, pos = decode_length(data, pos)
         if count > _MAX_SLOT_RANGES:
@@ -369,8 +390,9 @@ def _until(data: bytes, end: int) -> int:
     return end
 
 
-_KEY_PREFIXES = frozenset((c.OP_EXPIRE_MS, c.OP_EXPIRE_S, c.OP_IDLE, c.OP_FREQ))
+_KEY_PREFIXES = frozenset((c.OP_EXPIRE_MS, c.OP_EXPIRE_S, c.OP_IDLE, c.OP_FREQ, c.OP_KEY_METADATA))
 _HANDLERS: dict[int, Callable[[RdbReader, bytes, int, list[Record]], int]] = {
+    c.OP_HASH_TEMPLATE: RdbReader._parse_hash_template,
     c.OP_SLOT_IMPORT: RdbReader._parse_slot_import,
     c.OP_SLOT_INFO: RdbReader._parse_slot_info,
     c.OP_FUNCTION: RdbReader._parse_function,

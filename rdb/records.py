@@ -8,6 +8,8 @@ SelectDb        the keys that follow belong to this database
 ResizeDb        how many keys follow in it
 SlotInfo        how many keys follow of a cluster slot
 SlotImport      a slot migration that was under way (Valkey 9)
+HashTemplate    field names that hashes after it share (Redis 8.10)
+KeyMetadata     data of modules that belongs to the key after it (Redis 8.6); skipped
 Key             a key with its value
 End             the last record
 """
@@ -91,6 +93,28 @@ class SlotImport:
     ranges: tuple[tuple[int, int], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class HashTemplate:
+    """The field names that hashes after it share; see rdb.templates."""
+
+    template_id: int
+    fields: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyMetadata:
+    """What modules have attached to the key that is the next record.
+
+    Attributes:
+        key: its name.
+        classes: (class of the data, its version, the items with their end marker), each by its
+            own framing (rdb.modules). A consumer that does not carry them on loses them.
+    """
+
+    key: bytes
+    classes: tuple[tuple[str, int, bytes], ...]
+
+
 class Key(NamedTuple):
     """A key with its value. A tuple, because a file has millions of these.
 
@@ -115,7 +139,7 @@ class Key(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """What TYPE answers: string, list, set, zset, hash, stream or module."""
+        """What TYPE answers: string, list, set, zset, hash, stream, array or module."""
         return KINDS[self.type_code]
 
     @property
@@ -124,7 +148,7 @@ class Key(NamedTuple):
         return KINDS[self.type_code] in _EMPTIABLE and not len(self.value)
 
 
-_EMPTIABLE = frozenset(("list", "set", "zset", "hash"))
+_EMPTIABLE = frozenset(("list", "set", "zset", "hash", "array"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,5 +164,16 @@ class End:
 
 
 Record = (
-    Header | Aux | Function | ModuleAux | SelectDb | ResizeDb | SlotInfo | SlotImport | Key | End
+    Header
+    | Aux
+    | Function
+    | ModuleAux
+    | SelectDb
+    | ResizeDb
+    | SlotInfo
+    | SlotImport
+    | HashTemplate
+    | KeyMetadata
+    | Key
+    | End
 )

@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from typing import Final
 
 from rdb import constants as c
+from rdb.dialect import Dialect
 from rdb.errors import RdbError
 from rdb.lengths import encode_length
 from rdb.measure import measure_record
 from rdb.reader import RdbReader
-from rdb.records import End, Header, Key, Record, SelectDb
+from rdb.records import End, HashTemplate, Header, Key, KeyMetadata, Record, SelectDb
 from rdb.targets import FIRST_VERSIONS
 
 ReadAt = Callable[[int, int], bytes]
@@ -48,7 +49,7 @@ _SCAN_BYTES: Final = 1 << 16
 _MAX_SWALLOWED_BYTES: Final = 1 << 20
 """How far into a record others are looked for that it may have swallowed."""
 # Opcodes and types, but not the start of a string record without name and value.
-_CANDIDATE: Final = re.compile(rb"(?!\x00\x00\x00)[\x00-\x19\xf4-\xff]")
+_CANDIDATE: Final = re.compile(rb"(?!\x00\x00\x00)[\x00-\x20\xf2-\xff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,8 @@ class Salvage:
         self._read_at = read_at
         self._size = size
         self._head = b"REDIS%04d" % c.MAX_REDIS_VERSION
-        self._valkey = False
+        # The templates of hashes in it are those of the records that were saved.
+        self._dialect = Dialect()
         self._db = 0
         self._start_of_file: Saved | Lost | None = None
 
@@ -128,6 +130,8 @@ class Salvage:
                 held, pos = found, found.end
                 if isinstance(found.record, SelectDb):
                     self._db = found.record.db
+                elif isinstance(found.record, HashTemplate):
+                    self._dialect.templates[found.record.template_id] = found.record.fields
                 continue
             start = pos
             if isinstance(found, Saved):
@@ -160,7 +164,7 @@ class Salvage:
             if records:
                 assert isinstance(records[0], Header)
                 self.header, self._head = records[0], head
-                self._valkey = self.header.magic == c.VALKEY_MAGIC
+                self._dialect.valkey = self.header.magic == c.VALKEY_MAGIC
                 return Saved(0, c.HEADER_BYTES, self.header, head)
             reason = "the header is cut off"
         after = min(c.HEADER_BYTES, self._size)
@@ -171,12 +175,13 @@ class Salvage:
     def _reader(self, db: int) -> RdbReader:
         reader = RdbReader(verify_checksum=False)
         reader.feed(self._head + bytes((c.OP_SELECT_DB,)) + encode_length(db))
+        reader.dialect.templates.update(self._dialect.templates)
         return reader
 
     def _record_at(self, pos: int, reader: RdbReader) -> Saved | _Bad:
         """Read one record; a reader that met a bad one cannot be used again."""
         buffer = bytearray(self._read_at(pos, _PIECE_BYTES))
-        walk = measure_record(buffer, 0, valkey=self._valkey)
+        walk = measure_record(buffer, 0, reader.dialect)
         try:
             while True:
                 needed = next(walk)
@@ -195,6 +200,8 @@ class Salvage:
             records = reader.feed(data)
         except RdbError as error:
             return _Bad(error.message, pos + size, error.key)
+        if records and isinstance(records[0], KeyMetadata):
+            del records[0]  # It is part of the record of its key.
         if len(records) != 1:
             return _Bad("it does not end where its frame does", pos + size)
         return Saved(pos, pos + size, records[0], data)
@@ -241,7 +248,7 @@ class Salvage:
         return stop
 
     def _first_version(self, key: Key) -> int:
-        is_known = isinstance(self._start_of_file, Saved) and not self._valkey
+        is_known = isinstance(self._start_of_file, Saved) and not self._dialect.valkey
         return FIRST_VERSIONS.get(key.type_code, 0) if is_known else 0
 
     def _innermost(self, at: int) -> int:

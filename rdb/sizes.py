@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
+from rdb.arrays import Array
 from rdb.constants import TYPE_STREAM_LISTPACKS_3
 from rdb.lengths import decode_length
 from rdb.records import Key
@@ -213,6 +214,11 @@ def rax_nodes(keys: Sequence[bytes]) -> int:
     return nodes
 
 
+def _array(value: Array) -> int:
+    # Redis 7.0 has none: a pointer and a text of its own for each, as the nearest there is.
+    return len(value) * _POINTER_BYTES + _texts(text for _, text in value.elements)
+
+
 def _module(value: Any) -> int:
     # Only the module could say; its bytes in the file are the nearest there is.
     return allocated(len(value.payload))
@@ -225,5 +231,6 @@ _SIZES: dict[str, Callable[[Any], float]] = {
     "zset": _zset,
     "hash": _hash,
     "stream": _stream,
+    "array": _array,
     "module": _module,
 }

@@ -3,15 +3,24 @@
     n listpacks        n * (string: 16-byte big-endian first id, string: listpack)
     length             number of entries
     last id            ms, seq (two lengths, like every id below that is not "raw")
-    [first id, max deleted id, entries added]             types 19 and 21
+    [first id, max deleted id, entries added]             types 19 and up
     n groups           n * group
+    [producers]                                           types 26 and 27
 
-    group              name (string), last delivered id, [entries read: types 19, 21]
+    group              name (string), last delivered id, [entries read: types 19 and up]
       n pending        n * (raw id, i64 delivery ms, delivery count)
-      n consumers      n * (name, i64 seen ms, [i64 active ms: type 21], n pending, n * raw id)
+      n consumers      n * (name, i64 seen ms, [i64 active ms: 21 and up], n pending, n * raw id)
+      [n released      n * raw id]                        type 27
+
+    producers          window in s, window in messages
+      n producers      n * (name, n messages, n * (message id (string), entry id))
+                       messages ever remembered, messages refused as known
 
 A raw id is 16 bytes, big-endian. A pending entry stands once in the group with its delivery
-data and once, id only, under the consumer that owns it.
+data and once, id only, under the consumer that owns it, or among the released ones (XNACK),
+which belong to no consumer until they are delivered again. The producers are those that XADD
+was told of, with the ids of their own that their last messages had, so that a message that is
+sent again is not added again.
 
     stream listpack    master entry, entry*
     master entry       count, deleted, n fields, field*, 0
@@ -22,11 +31,12 @@ data and once, id only, under the consumer that owns it.
 Deltas are against the node's first id. Deleted entries are skipped on reading and not written.
 
 Invariants checked: every entry is framed by its element count, ids ascend, and every id a
-consumer owns is pending in its group, once. Counters (`length`, those of a master entry) are
-not held against the entries: Redis does not either, and old releases left them wrong.
+consumer owns, or that was released, is pending in its group, once. Counters (`length`, those of a
+master entry) are not held against the entries: Redis does not either, and old releases left them
+wrong.
 
 Source: rdbSaveObject, rdbLoadObject, rdbSaveStreamPEL, rdbSaveStreamConsumers in rdb.c;
-streamAppendItem in t_stream.c.
+streamAppendItem in t_stream.c. Types 26 and 27: files of Redis 8.6 and 8.10 (tests/data/rdb).
 """
 
 from __future__ import annotations
@@ -39,6 +49,8 @@ from rdb.constants import (
     TYPE_STREAM_LISTPACKS,
     TYPE_STREAM_LISTPACKS_2,
     TYPE_STREAM_LISTPACKS_3,
+    TYPE_STREAM_LISTPACKS_4,
+    TYPE_STREAM_LISTPACKS_5,
 )
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
@@ -56,6 +68,8 @@ NODE_MAX_BYTES = 4096
 NODE_MAX_ENTRIES = 100
 MAX_LISTPACK_BYTES = 1 << 30
 """STREAM_LISTPACK_MAX_SIZE: no node grows past this, whatever stream-node-max-bytes says."""
+_TYPES_WITH_PRODUCERS = (TYPE_STREAM_LISTPACKS_4, TYPE_STREAM_LISTPACKS_5)
+_TYPES_WITH_ACTIVITY = (TYPE_STREAM_LISTPACKS_3, *_TYPES_WITH_PRODUCERS)
 _U64 = (1 << 64) - 1
 MAX_ID = (_U64, _U64)
 """What Redis 7.0 takes for the first id of an empty stream in a file that does not store one."""
@@ -92,13 +106,40 @@ class Consumer:
 
 @dataclass(slots=True)
 class Group:
-    """A consumer group. `pending` ascends by id."""
+    """A consumer group. `pending` ascends by id; `released` are those without an owner."""
 
     name: bytes
     last_id: StreamId
     entries_read: int = UNKNOWN_ENTRIES_READ
     pending: list[Pending] = field(default_factory=list)
     consumers: list[Consumer] = field(default_factory=list)
+    released: list[StreamId] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Producer:
+    """A producer, and what its last messages were: (its own id, the entry), oldest first."""
+
+    name: bytes
+    messages: list[tuple[bytes, StreamId]] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Producers:
+    """What a stream remembers in order to add no message twice (Redis 8.6).
+
+    Attributes:
+        window_s, window_messages: how long, and how many of each producer, are remembered.
+        producers: those that have any.
+        remembered: how many messages ever were.
+        refused: how many were not added, because they were known.
+    """
+
+    window_s: int
+    window_messages: int
+    producers: list[Producer] = field(default_factory=list)
+    remembered: int = 0
+    refused: int = 0
 
 
 @dataclass(slots=True)
@@ -112,6 +153,7 @@ class Stream:
         max_deleted_id: the highest id that was ever deleted.
         entries_added: how many were ever added.
         groups: its consumer groups.
+        producers: None before type 26.
     """
 
     entries: list[tuple[StreamId, list[bytes]]] = field(default_factory=list)
@@ -120,6 +162,7 @@ class Stream:
     max_deleted_id: StreamId = (0, 0)
     entries_added: int = 0
     groups: list[Group] = field(default_factory=list)
+    producers: Producers | None = None
 
     @property
     def length(self) -> int:
@@ -161,7 +204,7 @@ def decode_stream(type_code: int, data: bytes, pos: int) -> tuple[Stream, int]:
     """Read a stream value.
 
     Args:
-        type_code: 15, 19 or 21.
+        type_code: 15, 19, 21, 26 or 27.
         data: the buffer; pos: where the value starts in it.
 
     Returns:
@@ -201,7 +244,28 @@ def decode_stream(type_code: int, data: bytes, pos: int) -> tuple[Stream, int]:
         if not stored_counters:
             group.entries_read = estimate_entries_read(stream, group.last_id)
         stream.groups.append(group)
+    if type_code in _TYPES_WITH_PRODUCERS:
+        stream.producers, pos = _decode_producers(data, pos)
     return stream, pos
+
+
+def _decode_producers(data: bytes, pos: int) -> tuple[Producers, int]:
+    window_s, pos = decode_length(data, pos)
+    window_messages, pos = decode_length(data, pos)
+    found = Producers(window_s, window_messages)
+    count, pos = decode_length(data, pos)
+    for _ in range(count):
+        name, pos = decode_string(data, pos)
+        producer = Producer(name)
+        messages, pos = decode_length(data, pos)
+        for _ in range(messages):
+            message_id, pos = decode_string(data, pos)
+            entry_id, pos = _decode_id(data, pos)
+            producer.messages.append((message_id, entry_id))
+        found.producers.append(producer)
+    found.remembered, pos = decode_length(data, pos)
+    found.refused, pos = decode_length(data, pos)
+    return found, pos
 
 
 def _decode_node(
@@ -278,7 +342,7 @@ def _decode_group(type_code: int, data: bytes, pos: int) -> tuple[Group, int]:
         name, pos = decode_string(data, pos)
         seen_ms, pos = _decode_ms(data, pos)
         active_ms = seen_ms
-        if type_code == TYPE_STREAM_LISTPACKS_3:
+        if type_code in _TYPES_WITH_ACTIVITY:
             active_ms, pos = _decode_ms(data, pos)
         group.consumers.append(Consumer(name, seen_ms, active_ms))
         owned, pos = decode_length(data, pos)
@@ -289,8 +353,24 @@ def _decode_group(type_code: int, data: bytes, pos: int) -> tuple[Group, int]:
             if pending is None or pending.consumer is not None:
                 raise RdbError("a consumer owns an entry that is not pending", offset=start)
             pending.consumer = name
+    if type_code == TYPE_STREAM_LISTPACKS_5:
+        pos = _decode_released(data, pos, group, by_id)
     group.pending = list(by_id.values())
     return group, pos
+
+
+def _decode_released(data: bytes, pos: int, group: Group, by_id: dict[StreamId, Pending]) -> int:
+    count, pos = decode_length(data, pos)
+    for _ in range(count):
+        start = pos
+        entry_id, pos = _decode_raw_id(data, pos)
+        pending = by_id.get(entry_id)
+        if pending is None or pending.consumer is not None:
+            raise RdbError("an entry was released that is not pending", offset=start)
+        group.released.append(entry_id)
+    if len(set(group.released)) != count:
+        raise RdbError("an entry was released twice", offset=pos)
+    return pos
 
 
 def _decode_id(data: bytes, pos: int) -> tuple[StreamId, int]:

@@ -5,9 +5,10 @@
     list     list[bytes]                       1, 10, 14, 18
     set      list[bytes]                       2, 11, 20
     zset     list[(member, score)]             3, 5, 12, 17; ascending, but for type 3
-    hash     list[bytes]: field, value, ...    4, 9, 13, 16
+    hash     list[bytes]: field, value, ...    4, 9, 13, 16, 29, 30, 31, 32
              ExpiringHash                      22, 23, 24, 25 (fields with a TTL)
-    stream   Stream                            15, 19, 21
+    stream   Stream                            15, 19, 21, 26, 27
+    array    Array                             28
     module   ModuleValue                       7; kept as bytes
 
 A hash is one flat list because that is what every encoding holds, and what is cheapest to
@@ -30,12 +31,15 @@ from typing import Any, Final
 
 from rdb import constants as c
 from rdb.accel import accel
+from rdb.arrays import decode_array
 from rdb.blobs import intset, listpack, ziplist, zipmap
+from rdb.dialect import REDIS, Dialect
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
 from rdb.modules import decode_module
 from rdb.streams import NODE_MAX_BYTES, NODE_MAX_ENTRIES, decode_stream, encode_stream
 from rdb.strings import decode_string, decode_strings, encode_string
+from rdb.templates import REFERENCES, decode_reference, decode_template_listpack
 
 Value = Any
 """One of the Python values in the table above."""
@@ -73,14 +77,14 @@ Decoder = Callable[[bytes, int], tuple[Any, int]]
 
 
 def decode_value(
-    type_code: int, data: bytes, pos: int, *, valkey: bool = False
+    type_code: int, data: bytes, pos: int, dialect: Dialect = REDIS
 ) -> tuple[Value, int]:
     """Decode the value at `pos`.
 
     Args:
         type_code: how it is encoded.
         data: the buffer; pos: where the value starts in it.
-        valkey: whether the type code is one of a VALKEY file.
+        dialect: that of the file (RdbReader.dialect).
 
     Returns:
         (value, position after it). Cost: O(bytes).
@@ -89,16 +93,18 @@ def decode_value(
         Incomplete: the buffer ends inside it.
         RdbError: it is malformed, or the type is unknown; the offset is a position in `data`.
     """
-    decoder = (_VALKEY_DECODERS if valkey else _DECODERS).get(type_code)
-    if decoder is None:
-        raise RdbError(f"unknown value type {type_code}", offset=pos)
+    decoder = (_VALKEY_DECODERS if dialect.valkey else _DECODERS).get(type_code)
     try:
-        return decoder(data, pos)
+        if decoder is not None:
+            return decoder(data, pos)
+        if type_code in REFERENCES and not dialect.valkey:
+            return decode_reference(type_code, data, pos, dialect)
     except RdbError as error:
         if error.offset >= 0:
             raise
         name = c.TYPE_NAMES[type_code]
         raise RdbError(f"{name}: {error.message}", offset=pos) from None
+    raise RdbError(f"unknown value type {type_code}", offset=pos)
 
 
 def _refuse_twins(elements: Collection[bytes], what: str) -> None:
@@ -356,6 +362,11 @@ _DECODERS = _SHARED_DECODERS | {
     c.TYPE_HASH_LISTPACK_EX_PRE_GA: _hash_listpack_ex_pre_ga,
     c.TYPE_HASH_METADATA: _hash_metadata,
     c.TYPE_HASH_LISTPACK_EX: _hash_listpack_ex,
+    c.TYPE_STREAM_LISTPACKS_4: _stream_of(c.TYPE_STREAM_LISTPACKS_4),
+    c.TYPE_STREAM_LISTPACKS_5: _stream_of(c.TYPE_STREAM_LISTPACKS_5),
+    c.TYPE_ARRAY: decode_array,
+    c.TYPE_HASH_TEMPLATE_LISTPACK: decode_template_listpack,
+    c.TYPE_HASH_TEMPLATE_ARRAY: _hash,
 }
 _VALKEY_DECODERS = _SHARED_DECODERS | {c.VALKEY_TYPE_HASH_2: _valkey_hash2}
 

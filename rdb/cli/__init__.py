@@ -33,7 +33,7 @@ from rdb.cli.repair import repair
     "cannot be read or written.",
 )
 def cli() -> None:
-    """Look into RDB files, as Redis 2 to 7.4 and Valkey write them."""
+    """Look into RDB files, as Redis 2 to 8.10 and Valkey write them."""
 
 
 cli.add_command(check)

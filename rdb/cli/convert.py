@@ -18,14 +18,14 @@ from typing import Any, Final
 
 import click
 
-from rdb import constants as c
 from rdb.cli import exits
 from rdb.cli.form import bytes_form
 from rdb.cli.output import Output
 from rdb.cli.select import Account, Selection, glob_of, selecting, selection_of
 from rdb.cli.source import Source, open_source
+from rdb.dialect import Dialect
 from rdb.errors import RdbError
-from rdb.records import Aux, Function, Header, Key, ModuleAux
+from rdb.records import Aux, Function, Key, KeyMetadata, ModuleAux
 from rdb.targets import FIRST_AUX_VERSION, FIRST_FUNCTION_VERSION, TARGETS, Unfit, fit
 
 _MAX_OUTPUTS: Final = 256
@@ -163,18 +163,22 @@ class Conversion:
             RdbError, OSError: see Source.records; nothing is in place then.
         """
         self._inputs += 1
-        valkey = False
+        has_metadata = False
         for record in source.records(raw_values=True):
             if isinstance(record, Key):
-                if self._selection.admits(record, account) and not self._key(record, valkey):
-                    account.kept -= 1
-                    account.dropped += 1
-            elif isinstance(record, Header):
-                valkey = record.magic == c.VALKEY_MAGIC
+                if self._selection.admits(record, account):
+                    if not self._key(record, source.dialect):
+                        account.kept -= 1
+                        account.dropped += 1
+                    elif has_metadata:
+                        self.losses.record("data of modules on a key", matters=True)
+                has_metadata = False
+            elif isinstance(record, KeyMetadata):
+                has_metadata = True
             else:
                 self._other(record)
 
-    def _key(self, key: Key, valkey: bool) -> bool:
+    def _key(self, key: Key, dialect: Dialect) -> bool:
         """Write `key`; False where it was dropped."""
         key = key._replace(db=self._moves.get(key.db, key.db))
         if self._seen is not None:
@@ -184,7 +188,7 @@ class Conversion:
                 return False
             self._seen.add(name)
         try:
-            fitted = fit(key, self._version, valkey=valkey, shift_ttl_ms=self._shift_ttl_ms)
+            fitted = fit(key, self._version, dialect, shift_ttl_ms=self._shift_ttl_ms)
         except Unfit as unfit:
             self.losses.key(key, str(unfit))
             self.losses.incomplete = True
@@ -194,7 +198,8 @@ class Conversion:
         if (key.idle_s, key.freq) != (fitted.idle_s, fitted.freq):
             self.losses.record("access time or frequency of a key", matters=False)
         if key.kind == "stream" and fitted.type_code < key.type_code:
-            self.losses.record("counters or consumer times of a stream", matters=False)
+            what = "counters, consumer times, releases or producers of a stream"
+            self.losses.record(what, matters=False)
         self._parts.of(fitted).key(fitted)
         return True
 

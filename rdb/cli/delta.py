@@ -8,7 +8,10 @@
     hash     removed, added: [[field, value] ...]; changed: [[field, before, after] ...];
              expires_at_ms: [[field, before, after] ...], null for none
     stream   removed, added: [[id, fields] ...]; changed: [[id, before, after] ...]; last_id,
-             max_deleted_id, entries_added: [before, after]; groups: as entries, by name
+             max_deleted_id, entries_added, producers: [before, after]; groups: as entries, by
+             name
+    array    removed, added: [[index, text] ...]; changed: [[index, before, after] ...]; cursor:
+             [before, after]
     module   before, after: the payloads
 
 Meaning is what commands can see: the order of a set or hash, the encoding of a value, and the
@@ -20,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
+from rdb.arrays import Array
 from rdb.cli.form import (
     Json,
     bytes_form,
@@ -27,6 +31,7 @@ from rdb.cli.form import (
     id_form,
     key_form,
     pairs_form,
+    producers_form,
     score_form,
     value_form,
 )
@@ -135,6 +140,9 @@ def _stream(before: Stream, after: Stream, ttl: bool) -> Delta:
             delta[name] = [id_form(old), id_form(new)]
     if before.entries_added != after.entries_added:
         delta["entries_added"] = [before.entries_added, after.entries_added]
+    if before.producers is not None and after.producers is not None:
+        forms = producers_form(before.producers), producers_form(after.producers)
+        delta |= _changed("producers", *forms)
     groups = _mapping(_groups(before), _groups(after), bytes_form, lambda form: form)
     return delta | _without_empty({"groups": groups})
 
@@ -148,6 +156,15 @@ def _groups(stream: Stream) -> dict[bytes, Json]:
         )
         forms[group.name] = form
     return forms
+
+
+def _array(before: Array, after: Array, ttl: bool) -> Delta:
+    delta = _mapping(dict(before.elements), dict(after.elements), str, bytes_form)
+    return delta | _changed("cursor", before.cursor, after.cursor)
+
+
+def _changed(name: str, before: Json, after: Json) -> Delta:
+    return {} if before == after else {name: [before, after]}
 
 
 def _module(before: Any, after: Any, ttl: bool) -> Delta:
@@ -188,5 +205,6 @@ _DELTAS: dict[str, Callable[[Any, Any, bool], Delta]] = {
     "zset": _zset,
     "hash": _hash,
     "stream": _stream,
+    "array": _array,
     "module": _module,
 }

@@ -34,9 +34,12 @@ from rdb.cli.form import Json, bytes_form
 from rdb.cli.lines import Lines
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import open_source
-from rdb.constants import TYPE_STREAM_LISTPACKS_3, VALKEY_MAGIC
+from rdb.constants import TYPE_HASH, TYPE_STREAM_LISTPACKS_3
+from rdb.dialect import REDIS
 from rdb.errors import RdbError
-from rdb.records import Function, Header, Key
+from rdb.records import Function, Key
+from rdb.templates import REFERENCES
+from rdb.values import encode_value
 
 _BUCKETS: Final = 64
 _DIGEST_BYTES: Final = 16
@@ -55,40 +58,45 @@ class Operand:
     Attributes:
         account: what became of its keys, after `fill`.
         functions: library name -> source text, after `fill`.
+        dialect: that of the file, while and after it is read.
     """
 
     def __init__(self, path: str, name: str, selection: Selection) -> None:
         self.name = name
         self.account = Account()
         self.functions: dict[bytes, bytes] = {}
+        self.dialect = REDIS
         self._path = path
         self._selection = selection
 
-    def keys(self, account: Account) -> Iterator[tuple[bytes, Key, bool]]:
-        """Yield (digest of the name, the key with its encoded value, from a VALKEY file?).
+    def keys(self, account: Account) -> Iterator[tuple[bytes, Key]]:
+        """Yield (digest of the name, the key with its encoded value).
 
         Raises:
             RdbError, OSError: see Source.records.
         """
-        valkey = False
         with open_source(self._path) as source:
             for record in source.records(raw_values=True):
+                self.dialect = source.dialect
                 if isinstance(record, Key):
                     if self._selection.admits(record, account):
                         name = b"%d %b" % (record.db, record.key)
-                        yield _digest(name), record, valkey
-                elif isinstance(record, Header):
-                    valkey = record.magic == VALKEY_MAGIC
+                        yield _digest(name), record
                 elif isinstance(record, Function):
                     self.functions[record.name] = record.code
 
     def fill(self, buckets: list[IO[bytes]], ttl: bool) -> None:
         """Write the digests of every key to its bucket."""
-        for name, key, valkey in self.keys(self.account):
+        for name, key in self.keys(self.account):
             at_ms = key.expires_at_ms if ttl else None
-            # From here on the same type code means another thing under the other magic.
-            dialect = valkey and key.type_code > TYPE_STREAM_LISTPACKS_3
-            head = b"%d %d %r " % (dialect, key.type_code, at_ms)
+            dialect = self.dialect
+            # From here on the same type code means another thing under the other magic, and the
+            # same bytes in another file, where they refer to a template.
+            is_valkeys = dialect.valkey and key.type_code > TYPE_STREAM_LISTPACKS_3
+            if key.type_code in REFERENCES and not is_valkeys:
+                flat = decoded(key, dialect).value
+                key = key._replace(type_code=TYPE_HASH, value=encode_value(TYPE_HASH, flat))
+            head = b"%d %d %r " % (is_valkeys, key.type_code, at_ms)
             buckets[name[0] % _BUCKETS].write(name + _digest(head + key.value))
 
 
@@ -237,20 +245,19 @@ def _compare(
 
         def old_key(offset: int) -> Key:
             spool.seek(offset)
-            key, valkey = pickle.load(spool)
             with _blamed(before):
-                return decoded(Key(*key), valkey)
+                return decoded(Key(*pickle.load(spool)), before.dialect)
 
         with _blamed(before):
-            for name, key, valkey in before.keys(Account()):
+            for name, key in before.keys(Account()):
                 if name in unequal:
                     spooled[name] = spool.tell()
-                    pickle.dump((tuple(key), valkey), spool, pickle.HIGHEST_PROTOCOL)
+                    pickle.dump(tuple(key), spool, pickle.HIGHEST_PROTOCOL)
         with _blamed(after):
-            for name, key, valkey in after.keys(Account()):
+            for name, key in after.keys(Account()):
                 if name not in unequal:
                     continue
-                new = decoded(key, valkey)
+                new = decoded(key, after.dialect)
                 if name not in spooled:
                     out.add(whole_form("added", new))
                     continue

@@ -12,9 +12,9 @@ from rdb.cli.lines import Lines
 from rdb.cli.render import CSV_HEADER, commands, csv_rows, request, restore
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source
-from rdb.constants import VALKEY_MAGIC
+from rdb.dialect import REDIS
 from rdb.errors import RdbError
-from rdb.records import Function, Header, Key, Record
+from rdb.records import Function, Key, Record
 from rdb.targets import Unfit
 
 
@@ -38,7 +38,7 @@ class Dump:
         # Values are left encoded where some may never be looked at.
         self._raw = self._only_keys or form in ("commands", "restore")
         self._lines = Lines()
-        self._valkey = False
+        self._dialect = REDIS
         self._db = 0
 
     def run(self, source: Source, verify_checksum: bool) -> None:
@@ -49,8 +49,10 @@ class Dump:
         """
         if self._form == "csv":
             self._lines.raw(CSV_HEADER)
+        records = source.records(verify_checksum=verify_checksum, raw_values=self._raw)
         try:
-            for record in source.records(verify_checksum=verify_checksum, raw_values=self._raw):
+            for record in records:
+                self._dialect = source.dialect
                 if isinstance(record, Key):
                     if self._selection.admits(record, self.account):
                         self._key(record)
@@ -63,7 +65,7 @@ class Dump:
         try:
             whole = key
             if self._raw and not self._keys_only and self._form != "restore":
-                whole = decoded(key, self._valkey)
+                whole = decoded(key, self._dialect)
             self._print(key, whole)
         except Unfit as unfit:
             self._drop()
@@ -86,19 +88,16 @@ class Dump:
             else:
                 self._lines.add(record_form(whole))
         else:
-            how = {"valkey": self._valkey, "replace": self._replace}
             if self._form == "restore":
-                made = restore(key, **how)
+                made = restore(key, self._dialect, replace=self._replace)
             else:
-                made = commands(whole, key, **how)
+                made = commands(whole, key, self._dialect, replace=self._replace)
             if key.db != self._db:
                 self._db = key.db
                 self._lines.raw(request(b"SELECT", b"%d" % key.db))
             self._lines.raw(made)
 
     def _other(self, record: Record) -> None:
-        if isinstance(record, Header):
-            self._valkey = record.magic == VALKEY_MAGIC
         if self._only_keys:
             return
         if self._form == "json":

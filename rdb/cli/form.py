@@ -11,6 +11,8 @@ exactly, scores and stream ids, are text. What a record does not have is left ou
     sizes       keys, expires
     slot        slot, keys, expires
     slot-import job, ranges
+    hash-template  id, fields
+    metadata    key, classes: [[name, version, payload] ...] of the key that comes next
     key         db, key, type, type_code, [expires_at_ms], [idle_s], [freq], value
     end         checksum
 
@@ -21,7 +23,10 @@ exactly, scores and stream ids, are text. What a record does not have is left ou
     stream      {entries: [[id, [[field, value] ...]] ...], last_id, first_id, max_deleted_id,
                 entries_added, groups: [{name, last_id, entries_read, pending: [[id, consumer
                 or null, delivered_at_ms, deliveries] ...], consumers: [{name, seen_ms,
-                active_ms} ...]} ...]}
+                active_ms} ...], [released: [id ...]]} ...], [producers: {window_s,
+                window_messages, remembered, refused, producers: [{name, messages: [[message
+                id, entry id] ...]} ...]}]}
+    array       {elements: [[index, text] ...], [cursor]}
     module      {module, version, payload}
 """
 
@@ -30,12 +35,15 @@ from __future__ import annotations
 import base64
 from typing import Any
 
+from rdb.arrays import Array
 from rdb.records import (
     Aux,
     End,
     Function,
+    HashTemplate,
     Header,
     Key,
+    KeyMetadata,
     ModuleAux,
     Record,
     ResizeDb,
@@ -43,7 +51,7 @@ from rdb.records import (
     SlotImport,
     SlotInfo,
 )
-from rdb.streams import Group, Stream, StreamId
+from rdb.streams import Group, Producers, Stream, StreamId
 from rdb.values import ExpiringHash
 
 Json = Any
@@ -85,6 +93,12 @@ def record_form(record: Record) -> dict[str, Json]:
         case SlotImport(job, ranges):
             pairs = [list(pair) for pair in ranges]
             return {"record": "slot-import", "job": bytes_form(job), "ranges": pairs}
+        case HashTemplate(template_id, fields):
+            names = [bytes_form(name) for name in fields]
+            return {"record": "hash-template", "id": template_id, "fields": names}
+        case KeyMetadata(key, classes):
+            data = [[name, version, bytes_form(items)] for name, version, items in classes]
+            return {"record": "metadata", "key": bytes_form(key), "classes": data}
         case End(checksum):
             return {"record": "end", "checksum": checksum}
 
@@ -124,6 +138,8 @@ def value_form(key: Key) -> Json:
         ]
     if kind == "stream":
         return _stream_form(value)
+    if kind == "array":
+        return array_form(value)
     payload = bytes_form(value.payload)
     return {"module": value.name, "version": value.version, "payload": payload}
 
@@ -139,8 +155,16 @@ def pairs_form(flat: list[bytes]) -> Json:
     return [[field, value] for field, value in zip(fields, fields, strict=True)]
 
 
+def array_form(array: Array) -> Json:
+    """An array; indexes are text, as stream ids are."""
+    form: Json = {"elements": [[str(at), bytes_form(text)] for at, text in array.elements]}
+    if array.cursor is not None:
+        form["cursor"] = str(array.cursor)
+    return form
+
+
 def _stream_form(stream: Stream) -> Json:
-    return {
+    form = {
         "entries": [[id_form(entry_id), pairs_form(flat)] for entry_id, flat in stream.entries],
         "last_id": id_form(stream.last_id),
         "first_id": id_form(stream.first_id),
@@ -148,11 +172,31 @@ def _stream_form(stream: Stream) -> Json:
         "entries_added": stream.entries_added,
         "groups": [group_form(group) for group in stream.groups],
     }
+    if stream.producers is not None:
+        form["producers"] = producers_form(stream.producers)
+    return form
+
+
+def producers_form(producers: Producers) -> dict[str, Json]:
+    """What a stream remembers of its producers."""
+    return {
+        "window_s": producers.window_s,
+        "window_messages": producers.window_messages,
+        "remembered": producers.remembered,
+        "refused": producers.refused,
+        "producers": [
+            {
+                "name": bytes_form(producer.name),
+                "messages": [[bytes_form(m), id_form(entry)] for m, entry in producer.messages],
+            }
+            for producer in producers.producers
+        ],
+    }
 
 
 def group_form(group: Group) -> dict[str, Json]:
     """A consumer group."""
-    return {
+    form: dict[str, Json] = {
         "name": bytes_form(group.name),
         "last_id": id_form(group.last_id),
         "entries_read": group.entries_read,
@@ -174,3 +218,6 @@ def group_form(group: Group) -> dict[str, Json]:
             for consumer in group.consumers
         ],
     }
+    if group.released:
+        form["released"] = [id_form(entry_id) for entry_id in group.released]
+    return form

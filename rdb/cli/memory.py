@@ -17,9 +17,8 @@ from rdb.cli import exits
 from rdb.cli.form import Json, bytes_form
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source
-from rdb.constants import VALKEY_MAGIC
 from rdb.errors import RdbError
-from rdb.records import Header, Key
+from rdb.records import Key
 from rdb.sizes import memory_usage
 
 T = TypeVar("T")
@@ -126,12 +125,9 @@ def survey(source: Source, found: Survey, selection: Selection, account: Account
     Raises:
         RdbError, OSError: see Source.records.
     """
-    valkey = False
     for record in source.records(raw_values=True):
-        if isinstance(record, Header):
-            valkey = record.magic == VALKEY_MAGIC
-        elif isinstance(record, Key) and selection.admits(record, account):
-            found.add(decoded(record, valkey), len(record.value))
+        if isinstance(record, Key) and selection.admits(record, account):
+            found.add(decoded(record, source.dialect), len(record.value))
 
 
 def _tally_form(tally: Tally) -> dict[str, Json]:

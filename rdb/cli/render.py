@@ -1,10 +1,11 @@
 """Keys as CSV rows, and as commands for redis-cli --pipe.
 
 csv       db,key,type,expires_at_ms,element,value      one row an element, bytes as they are
-          element is a list's index, a set's or sorted set's member, a hash's field, a stream's
-          entry id; value is its text, score, or the entry's fields as JSON
+          element is the index of a list or array, the member of a set or sorted set, the field
+          of a hash, the entry id of a stream; value is its text, its score, or the fields of
+          the entry as JSON
 commands  SET, RPUSH, SADD, ZADD, HSET and PEXPIREAT; streams, modules and sorted sets
-              with a score of -0 as RESTORE
+              with a score of -0 as RESTORE; no arrays, which Redis 7.0 has not
 restore   RESTORE of every key, with its payload as Redis 7.0 reads it
 """
 
@@ -17,6 +18,7 @@ from itertools import chain
 from rdb.checksum import crc64
 from rdb.cli.form import id_form, pairs_form, score_form
 from rdb.constants import CHECKSUM_BYTES, WRITE_VERSION
+from rdb.dialect import Dialect
 from rdb.records import Key
 from rdb.targets import fit
 from rdb.values import ExpiringHash
@@ -55,6 +57,8 @@ def _elements(key: Key) -> Iterator[tuple[bytes, bytes]]:
         case "hash":
             flat = value.fields if isinstance(value, ExpiringHash) else value
             yield from zip(flat[::2], flat[1::2], strict=True)
+        case "array":
+            yield from ((b"%d" % index, text) for index, text in value.elements)
         case "stream":
             for entry_id, flat in value.entries:
                 fields = json.dumps(pairs_form(flat), ensure_ascii=False)
@@ -69,12 +73,12 @@ def request(*arguments: bytes) -> bytes:
     return b"*%d\r\n%b" % (len(arguments), b"".join(parts))
 
 
-def commands(key: Key, raw: Key, *, valkey: bool, replace: bool) -> bytes:
+def commands(key: Key, raw: Key, dialect: Dialect, *, replace: bool) -> bytes:
     """The commands that make a key.
 
     Args:
         key, raw: the key with its value decoded, and encoded.
-        valkey: whether it comes out of a VALKEY file.
+        dialect: that of its file.
         replace: whether one that is there already is to be deleted.
 
     Raises:
@@ -82,8 +86,8 @@ def commands(key: Key, raw: Key, *, valkey: bool, replace: bool) -> bytes:
     """
     kind, name, value = key.kind, key.key, key.value
     # ZADD to a small sorted set loses the sign of a zero, as packed scores have none.
-    if kind in ("stream", "module") or (kind == "zset" and _has_minus_zero(value)):
-        return restore(raw, valkey=valkey, replace=replace)
+    if kind in ("stream", "array", "module") or (kind == "zset" and _has_minus_zero(value)):
+        return restore(raw, dialect, replace=replace)
     out = [request(b"DEL", name)] if replace else []
     if kind == "string":
         out.append(request(b"SET", name, value))
@@ -109,14 +113,14 @@ def _has_minus_zero(pairs: list[tuple[bytes, float]]) -> bool:
     return any(not score and str(score) == "-0.0" for _, score in pairs)
 
 
-def restore(raw: Key, *, valkey: bool, replace: bool) -> bytes:
+def restore(raw: Key, dialect: Dialect, *, replace: bool) -> bytes:
     """The RESTORE command of a key with an encoded value.
 
     Raises:
         Unfit: Redis 7.0 has no such value.
         RdbError: the value is damaged, and had to be decoded.
     """
-    key = fit(raw, WRITE_VERSION, valkey=valkey)
+    key = fit(raw, WRITE_VERSION, dialect)
     body = bytes((key.type_code,)) + key.value + WRITE_VERSION.to_bytes(2, "little")
     payload = body + crc64(body).to_bytes(CHECKSUM_BYTES, "little")
     arguments = [b"RESTORE", key.key, b"%d" % (key.expires_at_ms or 0), payload]

@@ -21,12 +21,13 @@ from typing import Any, TypeVar
 import click
 
 from rdb.cli.glob import compile_glob
+from rdb.dialect import Dialect
 from rdb.errors import Incomplete, RdbError
 from rdb.records import Key
 from rdb.values import decode_value
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-KIND_NAMES = ("string", "list", "set", "zset", "hash", "stream", "module")
+KIND_NAMES = ("string", "list", "set", "zset", "hash", "stream", "array", "module")
 
 
 @dataclass(slots=True)
@@ -107,17 +108,17 @@ def glob_of(text: str | None) -> re.Pattern[bytes] | None:
     return None if text is None else compile_glob(text.encode("utf-8", "surrogateescape"))
 
 
-def decoded(key: Key, valkey: bool) -> Key:
+def decoded(key: Key, dialect: Dialect) -> Key:
     """`key` with its value decoded, from a reader with raw_values.
 
     Args:
-        valkey: whether it comes out of a VALKEY file.
+        dialect: that of its file.
 
     Raises:
         RdbError: the value is damaged.
     """
     try:
-        value, end = decode_value(key.type_code, key.value, 0, valkey=valkey)
+        value, end = decode_value(key.type_code, key.value, 0, dialect)
     except RdbError as error:
         raise RdbError(error.message, key=key.key) from None
     except Incomplete:

@@ -18,6 +18,7 @@ from typing import Final
 
 import lz4.frame
 
+from rdb.dialect import REDIS
 from rdb.errors import RdbError
 from rdb.reader import RdbReader
 from rdb.records import Key, Record
@@ -39,11 +40,13 @@ class Source:
 
     Attributes:
         trailing_bytes: how many bytes followed the end of the RDB, once it was read.
+        dialect: that of the RDB, once reading has begun.
     """
 
     def __init__(self, name: str, raw: io.FileIO) -> None:
         self.name = "standard input" if name == "-" else name
         self.trailing_bytes = 0
+        self.dialect = REDIS
         self._raw = raw
         self._stored = io.BufferedReader(raw)
         head = self._stored.peek(4)[:4]
@@ -63,6 +66,7 @@ class Source:
             OSError: the input cannot be read.
         """
         reader = RdbReader(verify_checksum=verify_checksum, raw_values=raw_values)
+        self.dialect = reader.dialect
         progress = Progress(self._raw)
         keys = 0
         try:

@@ -160,6 +160,42 @@ def test_diff_of_field_ttl_is_told(
     assert differences(capfdbinary, "--ignore-ttl", with_ttl, plain) == []
 
 
+REFERENCE = b"\x20\x01h\x01\x01v"
+"""A hash of type 32: template 1, value v."""
+
+
+def file_of(path: Path, records: bytes, version: int = 15) -> str:
+    path.write_bytes(rdb.encode_header(version) + records + b"\xff" + bytes(8))
+    return str(path)
+
+
+def test_diff_of_hashes_by_template_compares_their_fields(
+    tmp_path: Path, write: WriteFile, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    one = file_of(tmp_path / "one", b"\xf2\x01\x01\x01f" + REFERENCE)
+    # The same bytes of the value, but another meaning of template 1.
+    two = file_of(tmp_path / "two", b"\xf2\x01\x01\x01g" + REFERENCE)
+    # Other bytes of the value, the same meaning.
+    six = file_of(tmp_path / "six", b"\xf2\x06\x01\x01f\x20\x01h\x06\x01v")
+    plain = write("plain", [(0, b"h", 4, [b"f", b"v"], None)])
+    assert differences(capfdbinary, one, six) == []
+    assert differences(capfdbinary, one, plain) == []
+    (found,) = differences(capfdbinary, one, two)
+    assert found["delta"] == {"removed": [["f", "v"]], "added": [["g", "v"]]}
+
+
+def test_diff_of_arrays_goes_by_index(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    one = file_of(tmp_path / "one", b"\x1c\x01a\x02\x00\x01\x03\x01x\x05\x03\x01y")
+    two = file_of(tmp_path / "two", b"\x1c\x01a\x02\x01\x09\x05\x03\x01z\x07\x03\x01w")
+    (found,) = differences(capfdbinary, one, two)
+    assert found["delta"] == {
+        "removed": [["1", "x"]], "added": [["7", "w"]], "changed": [["5", "y", "z"]],
+        "cursor": [None, 9],
+    }  # fmt: skip
+
+
 def test_diff_of_function_libraries_is_told(
     write: WriteFile, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
