@@ -32,6 +32,7 @@ from kvrepl.commands import (
     sortedsets_ranges,
     streams,
     strings,
+    tracking,
     transactions,
 )
 
@@ -63,5 +64,6 @@ __all__ = [
     "sortedsets_ranges",
     "streams",
     "strings",
+    "tracking",
     "transactions",
 ]

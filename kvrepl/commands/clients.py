@@ -1,7 +1,6 @@
 """CLIENT: the connections, seen, named, held back and ended; MONITOR.
 
-Server-assisted client-side caching (CLIENT TRACKING) is not offered: switching it on is refused,
-and everything that asks about it answers as for a connection without it.
+Client-side caching (CLIENT TRACKING) stands in kvrepl.commands.tracking.
 
 Source: Redis 7.0 networking.c (clientCommand, catClientInfoString), replication.c (monitorCommand).
 """
@@ -17,8 +16,9 @@ from kvrepl.engine.blocking import POSTPONED
 from kvrepl.engine.client import checked_name
 from kvrepl.engine.introspection import help_lines
 from kvrepl.engine.spec import command, container
+from kvrepl.engine.tracking import redirected_to
 from kvrepl.errors import SYNTAX, CommandError
-from kvrepl.resp.values import NO_REPLY, OK, Reply, SetReply, Verbatim
+from kvrepl.resp.values import NO_REPLY, OK, Reply, Verbatim
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -33,14 +33,7 @@ TIMEOUT_RANGE: Final = CommandError(b"ERR timeout is out of range")
 PAUSE_MODE: Final = CommandError(b"ERR CLIENT PAUSE mode must be WRITE or ALL")
 UNBLOCK_REASON: Final = CommandError(b"ERR CLIENT UNBLOCK reason should be TIMEOUT or ERROR")
 UNBLOCKED: Final = CommandError(b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
-NO_TRACKING: Final = CommandError(b"ERR Client side caching is not supported by this server")
-NOT_TRACKING: Final = CommandError(
-    b"ERR CLIENT CACHING can be called only when the client is in tracking mode with OPTIN or"
-    b" OPTOUT mode enabled"
-)
 NO_MONITOR: Final = CommandError(b"ERR MONITOR isn't allowed for DENY BLOCKING client")
-
-NOT_REDIRECTED: Final = -1
 
 CLIENT_BYTES: Final = 2048
 """What a connection costs here besides its buffers: the Client, its Connection, the transport."""
@@ -76,6 +69,7 @@ def _user_of(client: Client) -> bytes:
 
 def _flags_of(client: Client) -> bytes:
     """The letters of a client's state, in Redis's order; N for none."""
+    tracking = client.tracking
     letters = (
         (client.is_monitor, b"O"),
         (client.is_replica, b"S"),
@@ -83,6 +77,9 @@ def _flags_of(client: Client) -> bytes:
         (client.gates & gates.PUBSUB, b"P"),
         (client.queued is not None, b"x"),
         (client.wait is not None, b"b"),
+        (tracking is not None, b"t"),
+        (tracking is not None and tracking.broken, b"R"),
+        (tracking is not None and tracking.bcast, b"B"),
         (client.dirty_cas, b"d"),
         (client.asked_close, b"c"),
         (client.laddr.endswith(b":0"), b"U"),
@@ -126,7 +123,7 @@ def _describe(client: Client) -> bytes:
         b"rw" if output else b"r",
         b"NULL" if last is None else last.name.encode(),
         _user_of(client),
-        NOT_REDIRECTED,
+        redirected_to(client),
         client.resp,
     )
 
@@ -342,33 +339,7 @@ def client_reply(c: Client, argv: list[bytes]) -> Reply:
     return NO_REPLY
 
 
-# -------------------------------------------------------------------- tracking
-
-
-@command("client|tracking", -3, "noscript loading stale", acl="connection")
-def client_tracking(c: Client, argv: list[bytes]) -> Reply:
-    """Switch client-side caching; only off is offered. O(1)."""
-    if _on_off(argv[2]):
-        raise NO_TRACKING
-    return OK
-
-
-@command("client|trackinginfo", 2, "noscript loading stale", acl="connection")
-def client_trackinginfo(c: Client, argv: list[bytes]) -> Reply:
-    """Get the state of client-side caching on the current connection. O(1)."""
-    return {b"flags": SetReply([b"off"]), b"redirect": NOT_REDIRECTED, b"prefixes": []}
-
-
-@command("client|getredir", 2, "noscript loading stale", acl="connection")
-def client_getredir(c: Client, argv: list[bytes]) -> Reply:
-    """Get the ID of the connection that invalidations are redirected to. O(1)."""
-    return NOT_REDIRECTED
-
-
-@command("client|caching", 3, "noscript loading stale", acl="connection")
-def client_caching(c: Client, argv: list[bytes]) -> Reply:
-    """Say whether the keys of the next command are tracked. O(1)."""
-    raise NOT_TRACKING
+# --------------------------------------------------------------------- help
 
 
 @command("client|help", 2, "loading stale", acl="connection")
@@ -391,8 +362,12 @@ def client_help(c: Client, argv: list[bytes]) -> Reply:
         ("PAUSE <timeout> [WRITE|ALL]", "Hold clients back for <timeout> milliseconds."),
         ("REPLY (ON|OFF|SKIP)", "Whether this connection is answered."),
         ("SETNAME <name>", "Name this connection."),
-        ("TRACKING (ON|OFF) [...]", "Client-side caching; not supported."),
-        ("TRACKINGINFO", "The state of client-side caching."),
+        (
+            "TRACKING (ON|OFF) [REDIRECT <id>] [BCAST] [PREFIX <prefix> [...]] [OPTIN] [OPTOUT]"
+            " [NOLOOP]",
+            "Be told when keys change that this connection may hold.",
+        ),
+        ("TRACKINGINFO", "How this connection is told of changes."),
         ("UNBLOCK <clientid> [TIMEOUT|ERROR]", "Let a blocked client go on."),
         ("UNPAUSE", "End PAUSE."),
     )

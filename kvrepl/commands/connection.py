@@ -149,6 +149,7 @@ def reset(c: Client, argv: list[bytes]) -> Reply:
     c.reply_mode = b"on"
     admission.discard(engine, c)
     engine.pubsub.drop(c)
+    engine.tracking.disable(c)
     c.lower_gate(gates.PUBSUB | gates.REPLICA | gates.QUIET)
     if engine.config.requirepass:
         c.raise_gate(gates.AUTH)

@@ -63,6 +63,7 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
     out = c.out
     mark = len(out)
     engine.depth += 1
+    engine.tracking.inside = c
     try:
         for each, arguments in queued:
             if c.gates & ~c.exempt & gates.ACL and (denied := c.user.refusal(c, each)) is not None:
@@ -78,6 +79,7 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
                 parts.append(reply if c.is_master else encode(reply, c.resp))
     finally:
         engine.depth -= 1
+        engine.tracking.inside = None
         engine.propagation.nothing()
     return parts[1:] if c.is_master else Encoded(b"".join(parts))
 

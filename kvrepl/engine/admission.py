@@ -61,10 +61,12 @@ def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
             )
         command = sub
     if not command.least <= len(argv) <= command.most or command.handler is None:
-        raise _spoil(
-            client,
-            CommandError(b"ERR wrong number of arguments for '%b' command" % command.name.encode()),
+        error = CommandError(
+            b"ERR wrong number of arguments for '%b' command" % command.name.encode()
         )
+        if command.name == "exec":
+            raise _abort_exec(engine, client, error)
+        raise _spoil(client, error)
     return command
 
 
@@ -176,7 +178,8 @@ def _spoil(client: Client, error: CommandError) -> CommandError:
 
 def _abort_exec(engine: Engine, client: Client, refusal: CommandError) -> CommandError:
     discard(engine, client)
-    return CommandError(b"EXECABORT Transaction discarded because of: " + refusal.text)
+    why = refusal.text.removeprefix(b"ERR ")
+    return CommandError(b"EXECABORT Transaction discarded because of: " + why)
 
 
 def discard(engine: Engine, client: Client) -> None:

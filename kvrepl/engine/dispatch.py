@@ -10,6 +10,7 @@ a command that left something to settle to `settle()`.
       propagation   what the replicas and the AOF get
       blocking      clients that wait
       pubsub        subscriptions
+      tracking      client-side caching: who is told of which keys
       host          the server around it (files, children, other servers)
 
 The engine is pure: time comes from the injected clock, randomness from the injected generator,
@@ -34,10 +35,11 @@ from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.pubsub import PubSub
 from kvrepl.engine.spec import REGISTRY, Command
 from kvrepl.engine.stats import Stats
+from kvrepl.engine.tracking import Tracking
 from kvrepl.errors import CommandError
 from kvrepl.keyspace.database import DELETE, HIDE, IGNORE, Database
 from kvrepl.keyspace.keyspace import Keyspace
-from kvrepl.resp.values import Reply
+from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
 
 if TYPE_CHECKING:
     from kvrepl.config import Config
@@ -92,13 +94,14 @@ class Engine:
         self.blocking = Blocking(self)
         self.pubsub = PubSub()
         self.stats = Stats()
+        self.clients: dict[int, Client] = {}
+        self.tracking = Tracking(self.keyspace, self.clients)
         self.gates = 0
         self.depth = 0
         self.disk_error_text = b""
         self.skip_checksum = False
         self.slow_ns = 1 << 62
         self.budget_ns = 5_000_000
-        self.clients: dict[int, Client] = {}
         self.writers: list[Client] = []
         self.monitors: dict[Client, None] = {}
         self.pauses: dict[str, tuple[int, bool]] = {}
@@ -153,6 +156,7 @@ class Engine:
         self.update_monitored()
         self.blocking.forget(client)
         self.pubsub.drop(client)
+        self.tracking.disable(client)
         self.unwatch(client)
 
     # -------------------------------------------------------------- commands
@@ -267,6 +271,8 @@ class Engine:
         propagation = self.propagation
         if keyspace.dirty != dirty or propagation.unusual:
             propagation.ended(db, argv, keyspace.dirty != dirty)
+        if client.tracking is not None and "readonly" in command.flags:
+            self.tracking.remember(client, command, argv)
         return reply
 
     def may_block(self, client: Client) -> bool:
@@ -275,6 +281,11 @@ class Engine:
 
     def careful(self, client: Client, argv: list[bytes]) -> Reply:
         """The long way: names what is wrong with the request, or runs it with a gate raised."""
+        if client.tracking is not None:
+            return self._tracked(client, argv)
+        return self._careful(client, argv)
+
+    def _careful(self, client: Client, argv: list[bytes]) -> Reply:
         quiet = client.gates & gates.QUIET
         try:
             command = admission.look_up(self, client, argv)
@@ -289,6 +300,24 @@ class Engine:
                 if self.gates & gates.MONITORED:
                     admission.feed_monitors(self, client, command, argv)
         return admission.quieten(client, reply) if quiet else reply
+
+    def _tracked(self, client: Client, argv: list[bytes]) -> Reply:
+        """Run a command of a tracking client: it is told of its own changes after the answer."""
+        tracking = self.tracking
+        mode = client.tracking
+        tracking.current = client
+        try:
+            reply = self._careful(client, argv)
+        finally:
+            tracking.current = None
+        if argv[0].lower() != b"client" and client.queued is None:
+            mode.caching = False
+        if tracking.pending:
+            if reply is not BLOCKED and reply is not NO_REPLY:
+                client.send(reply)
+                reply = NO_REPLY
+            tracking.tell_current(client)
+        return reply
 
     def fault(
         self, client: Client, command: Command, argv: list[bytes], error: Exception
@@ -324,6 +353,8 @@ class Engine:
         """A key was removed because its time came: its deletion goes to replicas and AOF."""
         verb = b"UNLINK" if self.config.lazyfree_lazy_expire else b"DEL"
         self.propagation.also(db.index, [verb, key])
+        if self.keyspace.tracking:
+            self.tracking.invalidate(key, None)
 
     def touched(self, db: Database, key: bytes) -> None:
         """A watched key changed: the transactions that watch it will not run.
@@ -338,6 +369,8 @@ class Engine:
 
     def invalidated(self, db: Database, key: bytes) -> None:
         """A key changed while clients track keys."""
+        scripted = self.depth and self.scripts is not None and self.scripts.running is not None
+        self.tracking.invalidate(key, None if scripted else self.tracking.current)
 
     def ready(self, db: Database, key: bytes) -> None:
         """A key that clients are blocked on has elements."""
@@ -414,6 +447,7 @@ class Engine:
             old = db.clear()
             if lazily:
                 keyspace.garbage.extend(old)
+        self.tracking.flushed()
 
     def swap(self, first: Database, second: Database) -> None:
         """Exchange the contents of two databases (SWAPDB). O(watched and blocked keys)."""
@@ -434,6 +468,7 @@ class Engine:
                 if db.exists(key):
                     self.touched(db, key)
         self.keyspace.clear(lazily=lazily)
+        self.tracking.flushed()
         self.function_libraries = []
 
     def unwatch(self, client: Client) -> None:

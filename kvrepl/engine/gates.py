@@ -18,7 +18,7 @@ MULTI: Final = 1 << 2  # inside MULTI: queue instead of calling
 PUBSUB: Final = 1 << 3  # subscribed, RESP2: few commands are allowed
 REPLICA: Final = 1 << 4  # the connection of a replica
 QUIET: Final = 1 << 5  # CLIENT REPLY OFF or SKIP
-TRACKING: Final = 1 << 6  # its reads are remembered for invalidation
+TRACKING: Final = 1 << 6  # it is told of keys that change (kvrepl.engine.tracking)
 CLOSING: Final = 1 << 7  # no further command is to be run
 
 # Raised for the whole server.
@@ -55,7 +55,7 @@ def mask_of(name: str, flags: frozenset[str]) -> int:
         name: the command's name in lower case, "container|sub" for a subcommand.
         flags: as in kvrepl.engine.spec.FLAGS.
     """
-    mask = ACL | QUIET | CLOSING
+    mask = ACL | QUIET | CLOSING | TRACKING
     if "no_auth" not in flags:
         mask |= AUTH
     if name not in NOT_QUEUED:
@@ -70,8 +70,6 @@ def mask_of(name: str, flags: frozenset[str]) -> int:
         mask |= OOM
     if "write" in flags or "readonly" in flags:
         mask |= REPLICA
-    if "readonly" in flags:
-        mask |= TRACKING
     if name == "ping":
         mask |= DISK
     if "stale" not in flags:

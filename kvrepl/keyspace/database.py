@@ -301,8 +301,6 @@ class Database:
         keyspace.sink.expired(self, key)
         if self.watched and key in self.watched:
             keyspace.sink.touched(self, key)
-        if keyspace.tracking:
-            keyspace.sink.invalidated(self, key)
         if keyspace.notify_flags & NOTIFY_EXPIRED:
             keyspace.notify(NOTIFY_EXPIRED, b"expired", key, self)
 

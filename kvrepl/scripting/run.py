@@ -108,6 +108,7 @@ class Run:
         client.is_master = caller.is_master
         client.exempt = caller.exempt
         client.addr = b"lua"
+        client.tracking = caller.tracking
         self._raised_at_start = 0 if allow_oom else engine.gates & gates.OOM
 
     def elapsed_ms(self) -> int:

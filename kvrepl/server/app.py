@@ -199,7 +199,11 @@ class Server:
         self.signals = Signals(self)
         self.host = ServerHost(self)
         engine.host = self.host
-        self.turn.steps = [self.aof.before_replies, self.replication.before_replies]
+        self.turn.steps = [
+            self.engine.tracking.broadcast,
+            self.aof.before_replies,
+            self.replication.before_replies,
+        ]
         self._limit_clients()
 
     def _limit_clients(self) -> None:

@@ -121,6 +121,8 @@ class Cron:
         if now_ms >= self._next_second_ms or now_ms < self._next_second_ms - 2_000:
             self._next_second_ms = now_ms + 1_000
             self._each_second(now_ms)
+        engine = server.engine
+        engine.tracking.limit(server.config.tracking_table_max_keys, engine.rng)
         self._sample()
         self._collector.tick()
         server.turn.wake()

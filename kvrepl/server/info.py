@@ -89,7 +89,7 @@ def _clients(server: Server) -> Iterator[Field]:
     )
     yield "client_recent_max_output_buffer", max((c.output_bytes() for c in connections), default=0)
     yield "blocked_clients", len(waiting)
-    yield "tracking_clients", sum(c.tracking is not None for c in server.clients.connections)
+    yield "tracking_clients", len(server.engine.tracking.clients)
     yield "clients_in_timeout_table", sum(wait.deadline_ms != 0 for wait in waiting.values())
 
 
@@ -253,10 +253,12 @@ def _stats(server: Server) -> Iterator[Field]:
     for name in (
         "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
         "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
-        "total_active_defrag_time", "current_active_defrag_time", "tracking_total_keys",
-        "tracking_total_items", "tracking_total_prefixes",
+        "total_active_defrag_time", "current_active_defrag_time",
     ):  # fmt: skip
         yield name, 0
+    yield "tracking_total_keys", len(engine.tracking.keys)
+    yield "tracking_total_items", engine.tracking.items
+    yield "tracking_total_prefixes", len(engine.tracking.prefixes)
     yield "unexpected_error_replies", stats.unexpected_error_replies
     yield "total_error_replies", stats.errors
     for name in ("dump_payload_sanitizations", "total_reads_processed", "total_writes_processed",

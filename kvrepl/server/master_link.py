@@ -358,6 +358,7 @@ class MasterLink:
             for key in db.blocked_keys:
                 if db.peek(key) is not None:
                     keyspace.sink.ready(db, key)
+        self._server.engine.tracking.flushed()
         self._server.engine.settle()
 
     def abort_transfer(self, *, refused: bool) -> None:

@@ -349,12 +349,6 @@ def test_client_reply_skip_silences_itself_and_one_command(session: Session) -> 
     ]  # fmt: skip
 
 
-def test_client_tracking_is_refused_and_off_is_not(session: Session) -> None:
-    assert session.run("client", "tracking", "off") == OK
-    assert session.error("client", "tracking", "on").startswith("ERR Client side caching is not")
-    assert session.run("client", "getredir") == -1
-
-
 # ------------------------------------------------------------------------ MONITOR
 
 
