@@ -1,6 +1,6 @@
 """Keys as such, whatever they hold: delete, look, rename, move, copy, serialize.
 
-Source: Redis 7.0 db.c, lazyfree.c, cluster.c (DUMP, RESTORE, MIGRATE).
+Source: Redis 7.0 db.c, lazyfree.c, cluster.c (DUMP, RESTORE).
 """
 
 from __future__ import annotations
@@ -29,9 +29,6 @@ INVALID_IDLETIME: Final = CommandError(b"ERR Invalid IDLETIME value, must be >= 
 INVALID_FREQ: Final = CommandError(b"ERR Invalid FREQ value, must be >= 0 and <= 255")
 WRONG_PAYLOAD: Final = CommandError(b"ERR DUMP payload version or checksum are wrong")
 BAD_DATA: Final = CommandError(b"ERR Bad data format")
-NO_MIGRATE: Final = CommandError(
-    b"ERR MIGRATE is not supported by this server; use DUMP and RESTORE"
-)
 
 COLLECTIONS: Final = frozenset((b"list", b"set", b"hash", b"zset"))
 """The types of which there is no empty value."""
@@ -314,26 +311,3 @@ def _load(c: Client, payload: bytes) -> object:
     if type_name(value) in COLLECTIONS and not value:
         raise BAD_DATA
     return value
-
-
-def _migrate_keys(argv: list[bytes]) -> list[int]:
-    """The one key, or where it is empty those after KEYS, which is looked for from the end."""
-    if not argv[3]:
-        for i in range(len(argv) - 1, 5, -1):
-            if argv[i].upper() == b"KEYS":
-                return list(range(i + 1, len(argv)))
-    return [3]
-
-
-@command(
-    "migrate",
-    -6,
-    "write movablekeys",
-    keys=["RW access delete @3", "RW access delete incomplete KEYS@-2..-1"],
-    acl="keyspace dangerous",
-    tips=["nondeterministic_output"],
-    get_keys=_migrate_keys,
-)
-def migrate(c: Client, argv: list[bytes]) -> Reply:
-    """Move keys to another server. Not supported: a command here cannot wait for another server."""
-    raise NO_MIGRATE

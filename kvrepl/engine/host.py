@@ -45,6 +45,11 @@ class Host(Protocol):
     def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
         """DEBUG subcommands that touch files, time or the process; None: not one of those."""
 
+    def migrate(
+        self, address: tuple[bytes, bytes], timeout_ms: int, requests: Sequence[list[bytes]]
+    ) -> tuple[list[Reply], CommandError | None]:
+        """Send requests to another server: the replies that came, and what went wrong, if so."""
+
     def kill_replica(self, client: Client) -> None:
         """CLIENT KILL of a replica's or our master's connection."""
 

@@ -11,6 +11,7 @@ from kvrepl.resp.values import OK, Reply
 from kvrepl.server import info
 from kvrepl.server.children import RDB
 from kvrepl.server.debug import run as debug
+from kvrepl.server.migration import send_to
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -138,6 +139,12 @@ class ServerHost:
     def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
         """DEBUG subcommands that touch files, time or the process."""
         return debug(self._server, client, argv)
+
+    def migrate(
+        self, address: tuple[bytes, bytes], timeout_ms: int, requests: Sequence[list[bytes]]
+    ) -> tuple[list[Reply], CommandError | None]:
+        """Send requests to another server, waiting for it."""
+        return send_to(address, timeout_ms, requests)
 
     def kill_replica(self, client: Client) -> None:
         """CLIENT KILL of a replica's connection."""
