@@ -143,6 +143,8 @@ class Attributes:
     repl_diskless_sync: bool
     repl_diskless_sync_delay: int
     repl_diskless_sync_max_replicas: int
+    repl_diskless_sync_ring_size: int
+    repl_diskless_sync_max_stall: int
     repl_diskless_load: str
     repl_max_concurrent_full_syncs: int
     replica_refuse_empty_master: bool

@@ -8,6 +8,9 @@ Read in this order:
     stream      history and backlog together: what a server hands down
     actions     what the shell is asked to do, and in which order it must
     links       the master's view of one replica
+    ring        what a diskless transfer has in hand, read by each replica at its own pace
+    sharing     who shares a snapshot with whom
+    silence     keepalives, and who has said nothing for too long
     master      the master's side: PSYNC, snapshots, streams, timeouts
     reasons     why a replica needs a whole snapshot, and what would have spared it
     fullsync    one full sync: phases, progress, how long it takes

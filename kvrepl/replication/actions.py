@@ -7,7 +7,7 @@ Every input (bytes came, a child ended, a second went by) returns a list of thes
     returns is carried out when the report is made, before the rest of an earlier list.
 3.  An action for a link that has gone meanwhile is done by ignoring it.
 4.  Writes of one link keep their order: SendToReplica, then the file of StartTransfer or the
-    snapshot of StartBgsave, then the stream of StartStream.
+    ring of SendSnapshot, then the stream of StartStream.
 5.  A machine has changed its own state when it returns; it never waits to learn whether an
     action was carried out. What fails is reported as an event (link lost, load failed).
 
@@ -17,7 +17,8 @@ Every input (bytes came, a child ended, a second went by) returns a list of thes
     LoadSnapshot    load_finished
     ApplyStream     applied, once or in parts, or protocol_error
     StartBgsave     bgsave_started | bgsave_not_started at once, bgsave_done later
-    StartTransfer   transfer_done | replica_closed
+    StartTransfer   transfer_done | on_closed
+    SendSnapshot    the same
     CloseReplica    nothing: the machine has forgotten the link already
     KillChild       bgsave_done(ok=False), when the child has been reaped
 
@@ -32,6 +33,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.ring import Reader
 
 LinkId: TypeAlias = int
 
@@ -210,7 +212,7 @@ class StartBgsave(NamedTuple):
     """Fork a child that writes the snapshot of this very instant.
 
     Attributes:
-        target: DISK writes `dbfilename`; SOCKETS sends it to `links` with an EOF mark.
+        target: DISK writes `dbfilename`; SOCKETS fills the ring that bgsave_started makes.
         links: the replicas that wait for it.
         offset: the offset of the stream now, which the snapshot stands for.
         requirements: what to leave out.
@@ -228,6 +230,16 @@ class StartTransfer(NamedTuple):
     """Send `$<size>` and the finished RDB file to a replica, then report transfer_done."""
 
     link: LinkId
+
+
+class SendSnapshot(NamedTuple):
+    """Send a replica the line of a diskless snapshot, what the reader gives, and the mark.
+
+    The mark once the reader is done; then report transfer_done.
+    """
+
+    link: LinkId
+    reader: Reader
 
 
 class StartStream(NamedTuple):
@@ -273,6 +285,7 @@ Action: TypeAlias = (
     | CloseReplica
     | StartBgsave
     | StartTransfer
+    | SendSnapshot
     | StartStream
     | KillChild
     | ReapChildren

@@ -29,6 +29,7 @@ class SyncLedger:
     Attributes:
         full, partial_ok, partial_err: `sync_*` of INFO stats.
         by_reason: `full`, by cause.
+        joined, dropped: how many joined a diskless transfer that ran, or were dropped from one.
         last: the last full sync that succeeded, None before the first.
     """
 
@@ -43,6 +44,8 @@ class SyncLedger:
         self.full = 0
         self.partial_ok = 0
         self.partial_err = 0
+        self.joined = 0
+        self.dropped = 0
         self.by_reason = dict.fromkeys(FullSyncReason, 0)
 
     def refuse(

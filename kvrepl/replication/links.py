@@ -17,6 +17,7 @@ from kvrepl.numbers import parse_int
 from kvrepl.replication.actions import LinkId, Requirements
 from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.fullsync import FullSync
+from kvrepl.replication.ring import Reader
 
 MAX_ADDRESS_BYTES: Final = 255
 """The longest `REPLCONF ip-address` (Redis: NET_HOST_STR_LEN with its final zero)."""
@@ -40,7 +41,7 @@ class ReplicaState(Enum):
     NONE = "none", "a connection that may have sent REPLCONF, but is no replica (any more)"
     WAIT_BGSAVE_START = "wait_bgsave_start", "needs a snapshot that has not begun"
     WAIT_BGSAVE_END = "wait_bgsave_end", "its snapshot is being made, or sent by the child"
-    SEND_BULK = "send_bulk", "the finished file is on its way to it"
+    SEND_BULK = "send_bulk", "its snapshot is made, and (the rest of it) on its way"
     RDB_TRANSMITTED = "rdb_transmitted", "wanted the snapshot alone, has it, and is to leave"
     ONLINE = "online", "is fed the stream"
 
@@ -57,8 +58,6 @@ TRANSITIONS: Final[dict[ReplicaState, set[ReplicaState]]] = {
     ReplicaState.WAIT_BGSAVE_START: {ReplicaState.WAIT_BGSAVE_END, ReplicaState.NONE},
     ReplicaState.WAIT_BGSAVE_END: {
         ReplicaState.SEND_BULK,
-        ReplicaState.ONLINE,
-        ReplicaState.RDB_TRANSMITTED,
         ReplicaState.NONE,
     },
     ReplicaState.SEND_BULK: {
@@ -80,6 +79,7 @@ class ReplicaLink:
         port: what it listens on, 0 where it did not tell.
         initial_offset: the offset of its snapshot, from WAIT_BGSAVE_END on.
         cursor: its place in the backlog; None until it has one, and for rdb_only.
+        reader: its place in the ring of a diskless transfer, until it has read it.
         ack_offset: the greatest offset it has acknowledged.
         ack_at_ms: when it last gave a sign that it lives.
         last_io_ms: when it last sent anything.
@@ -103,6 +103,7 @@ class ReplicaLink:
         "port",
         "pre_psync",
         "rdb_only",
+        "reader",
         "requirements",
         "stalled_since_ms",
         "state",
@@ -123,6 +124,7 @@ class ReplicaLink:
         self.requirements = Requirements()
         self.initial_offset = 0
         self.cursor: Cursor | None = None
+        self.reader: Reader | None = None
         self.ack_offset = 0
         self.ack_at_ms = now_ms
         self.last_io_ms = now_ms
@@ -130,6 +132,12 @@ class ReplicaLink:
         self.stream_on_ack = False
         self.sync: FullSync | None = None
         self.place = 0
+
+    def leave_ring(self, now_ms: int) -> None:
+        """Let go of the diskless transfer it takes part in, if any. O(readers)."""
+        if self.reader is not None:
+            self.reader.leave(now_ms)
+            self.reader = None
 
     def enter(self, state: ReplicaState) -> None:
         """Change its state, as TRANSITIONS allows."""

@@ -5,20 +5,20 @@ A link becomes a replica by PSYNC (or SYNC) and then takes one of two ways:
     resumable               -> +CONTINUE, ONLINE, stream from its offset
     anything else           -> WAIT_BGSAVE_START -> [fork] +FULLRESYNC, WAIT_BGSAVE_END
          disk                    -> child done: SEND_BULK -> file sent: ONLINE, stream
-         sockets                 -> child done: ONLINE -> first ACK: stream
+         sockets                 -> [ring] child done: SEND_BULK -> ring read: ONLINE
+                                                                          -> first ACK: stream
 
-Snapshots are shared. Replicas with equal requirements that wait when a child can be forked
-form its group. A replica that comes while a *disk* child is running may join it, provided that
-some replica has been waiting for that child since its start: that one's cursor still
-holds every byte written since the fork. All others wait for the next child; at most one runs.
+Snapshots are shared (`sharing`), and a diskless one is read by each at its own pace (`ring`). Who
+cannot share the one that is made waits for the next; at most one child runs. A ring may outlive its
+child, for those who have not read it yet.
 
 The offset of a snapshot is that of the instant of the fork: StartBgsave carries it, the shell
 forks and reports at once, and `bgsave_started` asserts that it has not moved.
 
 Invariants: a link in `replicas` is not in state NONE; a backlog exists while `replicas` is not
-empty; every replica in WAIT_BGSAVE_END (rdb_only ones apart) holds a cursor no later than
-its initial_offset, every ONLINE one a cursor; `sync` is set from WAIT_BGSAVE_START to the end of
-the load, which the first ACK tells.
+empty; every replica in WAIT_BGSAVE_END (rdb_only ones apart) holds a cursor no later than its
+initial_offset, every ONLINE one a cursor; `ring` is set exactly while the child is SOCKETS; `sync`
+is set from WAIT_BGSAVE_START to the end of the load, which the first ACK tells.
 
 Source: Redis 7.0, replication.c (syncCommand, masterTryPartialResync, replconfCommand,
 startBgsaveForReplication, updateSlavesWaitingBgsave, shouldStartChildReplication,
@@ -31,7 +31,7 @@ from collections.abc import Callable
 from enum import Enum
 
 from kvrepl.errors import CommandError
-from kvrepl.replication import gate, wire
+from kvrepl.replication import gate, quorum, sharing, silence, wire
 from kvrepl.replication.actions import (
     Actions,
     CloseReplica,
@@ -40,6 +40,7 @@ from kvrepl.replication.actions import (
     ReapChildren,
     Requirements,
     SaveInfo,
+    SendSnapshot,
     SendToReplica,
     StartBgsave,
     StartStream,
@@ -53,6 +54,7 @@ from kvrepl.replication.fullsync import Phase
 from kvrepl.replication.ledger import SyncLedger
 from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
 from kvrepl.replication.reasons import FullSyncReason
+from kvrepl.replication.ring import Ring
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.stream import ANY_DB, Stream
 from kvrepl.resp.values import NO_REPLY, OK, Reply
@@ -91,6 +93,7 @@ class MasterSide:
         self.good_replicas = 0
         self.no_replicas_since_ms = now_ms
         self.child: Child | None = None
+        self.ring: Ring | None = None
         self.wants_acks = False
         self._settings = settings
         self._stream = stream
@@ -191,12 +194,8 @@ class MasterSide:
     def on_stall(self, link: LinkId, *, stalled: bool, now_ms: int) -> None:
         """During a diskless transfer, a replica's socket stopped or went on taking bytes."""
         replica = self._links.get(link)
-        if replica is None:
-            return
-        if not stalled:
-            replica.stalled_since_ms = None
-        elif replica.stalled_since_ms is None:
-            replica.stalled_since_ms = now_ms
+        if replica is not None:
+            replica.stalled_since_ms = (replica.stalled_since_ms or now_ms) if stalled else None
 
     def on_closed(self, link: LinkId, now_ms: int) -> Actions:
         """A connection of which we may know was closed by its peer or by the shell."""
@@ -223,6 +222,8 @@ class MasterSide:
         assert group is not None and group.offset == self._stream.history.offset
         self._group = None
         self.child = Child.DISK if group.target is Target.DISK else Child.SOCKETS
+        if group.target is Target.SOCKETS:
+            self.ring = Ring(self._settings.repl_diskless_sync_ring_size)
         actions: Actions = []
         for link in group.links:
             replica = self._links.get(link)
@@ -248,28 +249,33 @@ class MasterSide:
         Args:
             ok: the snapshot is whole; for sockets, every byte has been passed on as well.
         """
-        child = self.child
+        ring, self.ring = self.ring, None
         self.child = None
+        if ok and ring is not None:
+            ring.end()
         actions: Actions = []
         for replica in self._in_state(ReplicaState.WAIT_BGSAVE_END):
             if not ok:
                 actions.append(warning("SYNC failed. BGSAVE child returned an error"))
                 actions += self._disconnect(replica, now_ms)
-            elif child is Child.SOCKETS:
-                actions += self._streamed(replica, now_ms)
-            else:
-                replica.enter(ReplicaState.SEND_BULK)
+                continue
+            replica.enter(ReplicaState.SEND_BULK)
+            if ring is None:
                 self._enter_phase(replica, Phase.TRANSFER, now_ms)
                 actions.append(StartTransfer(replica.link))
         return actions + self._start_pending(now_ms)
 
     def transfer_done(self, link: LinkId, now_ms: int) -> Actions:
-        """The whole file of StartTransfer has been written to the replica."""
+        """The whole snapshot of StartTransfer or SendSnapshot has been written to the replica."""
         replica = self._links.get(link)
         if replica is None or replica.state is not ReplicaState.SEND_BULK:
             return []
+        diskless = replica.reader is not None
+        replica.leave_ring(now_ms)
         if replica.rdb_only:
             actions = self._finish_rdb_only(replica, now_ms)
+        elif diskless:
+            actions = self._streamed(replica, now_ms)
         else:
             actions = self._put_online(replica, now_ms) + self._start_stream(replica)
         return actions + self._start_pending(now_ms)
@@ -286,6 +292,23 @@ class MasterSide:
         if replica is not None and replica.sync is not None:
             replica.sync.moved_bytes += count
             replica.sync.size_bytes = size_bytes
+
+    def drop_holders(self, now_ms: int) -> Actions:
+        """Drop those for whom the others of a diskless transfer have waited too long.
+
+        To be called some ten times a second. They come back, and wait for a later transfer.
+        """
+        ring, max_held_ms = self.ring, self._settings.repl_diskless_sync_max_stall
+        if ring is None or not max_held_ms:
+            return []
+        actions: Actions = []
+        overdue = ring.overdue(now_ms, max_held_ms)
+        for replica in [r for r in self.replicas if r.reader in overdue]:
+            ring.shut_out()
+            self.syncs.dropped += 1
+            text = silence.held_up(self._settings, replica, len(ring.readers) - 1)
+            actions += [warning(text), *self._disconnect(replica, now_ms)]
+        return actions
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -309,10 +332,11 @@ class MasterSide:
         """Do what is due once a second: keepalives, timeouts, the backlog's ttl, snapshots."""
         actions: Actions = []
         for replica in self.replicas:
-            if self._waits_in_silence(replica):
+            if silence.is_awaited(replica):
                 actions.append(SendToReplica(replica.link, wire.KEEPALIVE))
         for replica in list(self.replicas):
-            actions += self._check_timeout(replica, now_ms)
+            if late := silence.timed_out(self._settings, replica, now_ms):
+                actions += [warning(late), *self._disconnect(replica, now_ms)]
         actions += self._check_backlog_ttl(now_ms)
         actions += self._start_pending(now_ms)
         actions += gate.tell_places(self._settings, self.replicas)
@@ -322,11 +346,7 @@ class MasterSide:
     def count_good_replicas(self, now_ms: int) -> None:
         """Recount the replicas that min-replicas-to-write may rely on. O(replicas)."""
         max_lag_s = self._settings.min_replicas_max_lag
-        self.good_replicas = sum(
-            1
-            for replica in self.replicas
-            if replica.state is ReplicaState.ONLINE and replica.lag_seconds(now_ms) <= max_lag_s
-        )
+        self.good_replicas = quorum.count_good(self.replicas, max_lag_s, now_ms)
 
     @property
     def too_few_replicas(self) -> bool:
@@ -422,12 +442,16 @@ class MasterSide:
             return actions + gate.tell_places(self._settings, self.replicas)
         if self.child is Child.DISK:
             return actions + self._join_running_bgsave(replica, now_ms)
+        if self.ring is not None and self.ring.has_beginning:
+            return actions + self._join_running_bgsave(replica, now_ms)
         if self.child is Child.SOCKETS:
             text = "Current BGSAVE has socket target. Waiting for next BGSAVE for SYNC"
-        elif self._delayed(replica):
+        elif sharing.is_delayed(self._settings, replica):
             text = "Delay next BGSAVE for diskless SYNC"
         elif self.child is None and self._group is None:
-            return actions + self._start_bgsave(self._waiting_group(), now_ms)
+            return actions + self._start_bgsave(
+                sharing.waiting_group(self._settings, self.replicas), now_ms
+            )
         else:
             text = (
                 "No BGSAVE in progress, but another BG operation is active. BGSAVE for "
@@ -435,25 +459,10 @@ class MasterSide:
             )
         return [*actions, notice(text)]
 
-    def _delayed(self, replica: ReplicaLink) -> bool:
-        """Whether a diskless snapshot waits for more replicas to come."""
-        settings = self._settings
-        return (
-            settings.repl_diskless_sync
-            and replica.capa_eof
-            and settings.repl_diskless_sync_delay > 0
-        )
-
     def _join_running_bgsave(self, replica: ReplicaLink, now_ms: int) -> Actions:
-        """Let a replica share the disk snapshot in the making, where one waits since its start."""
-        waiting = self._in_state(ReplicaState.WAIT_BGSAVE_END)
-        first = next((r for r in waiting if not r.rdb_only or replica.rdb_only), None)
-        if (
-            first is None
-            or (first.capa_eof and not replica.capa_eof)
-            or (first.capa_psync2 and not replica.capa_psync2)
-            or first.requirements != replica.requirements
-        ):
+        """Let a replica share the snapshot in the making, where one waits since its start."""
+        first = sharing.to_join(self.replicas, replica)
+        if first is None:
             return [
                 notice(
                     "Can't attach the replica to the current BGSAVE. Waiting for next BGSAVE "
@@ -464,7 +473,10 @@ class MasterSide:
             assert first.cursor is not None and first.cursor.offset == first.initial_offset
             replica.cursor = first.cursor.clone()
         actions = self._begin_full_sync(replica, first.initial_offset, now_ms)
-        return [*actions, notice("Waiting for end of BGSAVE for SYNC")]
+        if self.ring is None:
+            return [*actions, notice("Waiting for end of BGSAVE for SYNC")]
+        self.syncs.joined += 1
+        return [*actions, notice(f"Replica {replica.name} joins the diskless transfer that runs")]
 
     def _begin_full_sync(self, replica: ReplicaLink, offset: int, now_ms: int) -> Actions:
         """Announce the snapshot at `offset`; all that is written from there on gathers for it."""
@@ -473,42 +485,27 @@ class MasterSide:
         phase = Phase.TRANSFER if self.child is Child.SOCKETS else Phase.SAVE
         self._enter_phase(replica, phase, now_ms)
         self._stream.force_select()
-        if replica.pre_psync:
-            return []
-        return [SendToReplica(replica.link, wire.full_resync(self._stream.history.replid, offset))]
-
-    def _waiting_group(self) -> list[ReplicaLink]:
-        """The first replica that waits for a snapshot, and those that can share it.
-
-        No more than may pass the storm gate.
-        """
-        waiting = self._in_state(ReplicaState.WAIT_BGSAVE_START)
-        group = [r for r in waiting if r.requirements == waiting[0].requirements]
-        return group[: gate.places(self._settings, self.replicas)]
+        actions: Actions = []
+        if not replica.pre_psync:
+            reply = wire.full_resync(self._stream.history.replid, offset)
+            actions.append(SendToReplica(replica.link, reply))
+        if self.ring is not None:
+            replica.reader = self.ring.join()
+            actions.append(SendSnapshot(replica.link, replica.reader))
+        return actions
 
     def _start_pending(self, now_ms: int) -> Actions:
         """Start a snapshot for those that wait, where no child runs and none more is awaited."""
         if self.child is not None or self._group is not None:
             return []
-        group = self._waiting_group()
-        if not group:
-            return []
-        settings = self._settings
-        enough = settings.repl_diskless_sync_max_replicas
-        longest_s = max(now_ms - replica.last_io_ms for replica in group) // 1000
-        if (
-            not settings.repl_diskless_sync
-            or 0 < enough <= len(group)
-            or longest_s >= settings.repl_diskless_sync_delay
-        ):
+        group = sharing.waiting_group(self._settings, self.replicas)
+        if group and sharing.is_due(self._settings, group, now_ms):
             return self._start_bgsave(group, now_ms)
         return []
 
     def _start_bgsave(self, group: list[ReplicaLink], now_ms: int) -> Actions:
         requirements = group[0].requirements
-        diskless = self._settings.repl_diskless_sync or requirements != Requirements()
-        all_eof = all(replica.capa_eof for replica in group)
-        target = Target.SOCKETS if diskless and all_eof else Target.DISK
+        target = sharing.target(self._settings, group)
         actions: Actions = [notice(f"Starting BGSAVE for SYNC with target: {target.value}")]
         save_info = self._save_info()
         if save_info is None:
@@ -526,8 +523,6 @@ class MasterSide:
 
     def _streamed(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """A diskless transfer is complete; the stream waits until the replica has loaded."""
-        if replica.rdb_only:
-            return self._finish_rdb_only(replica, now_ms)
         replica.stream_on_ack = True
         return [
             *self._put_online(replica, now_ms),
@@ -562,29 +557,6 @@ class MasterSide:
         actions = [notice(text), *self.syncs.close(replica, now_ms)]
         return actions + self._disconnect(replica, now_ms, flush=True)
 
-    def _waits_in_silence(self, replica: ReplicaLink) -> bool:
-        """Whether a bare newline must show this replica that we live: nothing else goes to it."""
-        return replica.state is ReplicaState.WAIT_BGSAVE_START or (
-            replica.state is ReplicaState.WAIT_BGSAVE_END and self.child is not Child.SOCKETS
-        )
-
-    def _check_timeout(self, replica: ReplicaLink, now_ms: int) -> Actions:
-        timeout_ms = self._settings.repl_timeout * 1000
-        if replica.state is ReplicaState.ONLINE and not replica.pre_psync:
-            if now_ms - replica.ack_at_ms > timeout_ms:
-                kind = "streaming sync"
-                text = f"Disconnecting timedout replica ({kind}): {replica.name}"
-                return [warning(text), *self._disconnect(replica, now_ms)]
-        elif (
-            replica.state is ReplicaState.WAIT_BGSAVE_END
-            and self.child is Child.SOCKETS
-            and replica.stalled_since_ms is not None
-            and now_ms - replica.stalled_since_ms > timeout_ms
-        ):
-            text = f"Disconnecting timedout replica (full sync): {replica.name}"
-            return [warning(text), *self._disconnect(replica, now_ms)]
-        return []
-
     def _check_backlog_ttl(self, now_ms: int) -> Actions:
         """Free the backlog of a master that nobody has followed for long.
 
@@ -612,6 +584,7 @@ class MasterSide:
         waited = replica.state is ReplicaState.WAIT_BGSAVE_END
         replica.enter(ReplicaState.NONE)
         replica.sync = None
+        replica.leave_ring(now_ms)
         self.replicas.remove(replica)
         if replica.cursor is not None:
             replica.cursor.close()

@@ -1,4 +1,4 @@
-"""How many replicas have it: WAIT, and the check at shutdown and failover.
+"""How many replicas have it: WAIT, min-replicas, and the check at shutdown and failover.
 
 A replica counts for an offset once it is online and has acknowledged no less. A client in WAIT
 asks for the offset of the stream at its last command; it is answered when enough
@@ -29,6 +29,15 @@ def count_acknowledged(replicas: Iterable[ReplicaLink], offset: int) -> int:
         1
         for replica in replicas
         if replica.state is ReplicaState.ONLINE and replica.ack_offset >= offset
+    )
+
+
+def count_good(replicas: Iterable[ReplicaLink], max_lag_s: int, now_ms: int) -> int:
+    """Count the online replicas heard of within min-replicas-max-lag. O(replicas)."""
+    return sum(
+        1
+        for replica in replicas
+        if replica.state is ReplicaState.ONLINE and replica.lag_seconds(now_ms) <= max_lag_s
     )
 
 

@@ -11,6 +11,7 @@ from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.links import ReplicaLink, ReplicaState
 from kvrepl.replication.master import MasterSide
 from kvrepl.replication.replica import ReplicaSide
+from kvrepl.replication.ring import Ring
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.states import State
 from kvrepl.resp.values import Reply
@@ -87,6 +88,12 @@ def _full_sync_fields(master: MasterSide, now_ms: int, child_fraction: float) ->
         (f"kvrepl_full_sync_reason_{reason.value}", count)
         for reason, count in master.syncs.by_reason.items()
     ]
+    fields += [
+        ("kvrepl_diskless_joined", master.syncs.joined),
+        ("kvrepl_diskless_dropped", master.syncs.dropped),
+    ]
+    if master.ring is not None:
+        fields.append(("kvrepl_diskless_ring", _ring_line(master.ring)))
     fields.append(("kvrepl_full_syncs_running", gate.running(master.replicas)))
     fields.append(("kvrepl_full_syncs_in_line", sum(link.place > 0 for link in under_way)))
     for number, link in enumerate(under_way):
@@ -96,6 +103,13 @@ def _full_sync_fields(master: MasterSide, now_ms: int, child_fraction: float) ->
     if master.syncs.last is not None:
         fields.append(("kvrepl_last_full_sync", _ended_line(master.syncs.last)))
     return fields
+
+
+def _ring_line(ring: Ring) -> str:
+    return (
+        f"bytes={ring.used_bytes},limit_bytes={ring.limit_bytes},readers={len(ring.readers)},"
+        f"joinable={int(ring.has_beginning)}"
+    )
 
 
 def _running_line(sync: FullSync, now_ms: int, child_fraction: float) -> str:

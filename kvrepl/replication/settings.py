@@ -1,7 +1,8 @@
 """The settings that replication reads, by the names of redis.conf with `_` for `-`.
 
 Read at each use, so that CONFIG SET takes effect by assigning to an attribute. Spans are in
-seconds as in redis.conf; the machines turn them to milliseconds where they compare.
+seconds as in redis.conf, which the machines turn to milliseconds where they compare; those of our
+own settings are in milliseconds.
 
 Source: Redis 7.0, config.c (names and defaults).
 """
@@ -32,6 +33,8 @@ class ReplicationSettings:
     repl_diskless_sync: bool = True
     repl_diskless_sync_delay: int = 5
     repl_diskless_sync_max_replicas: int = 0
+    repl_diskless_sync_ring_size: int = 16 * 1024 * 1024
+    repl_diskless_sync_max_stall: int = 5000
     repl_diskless_load: str = "disabled"
     repl_max_concurrent_full_syncs: int = 0
     replica_refuse_empty_master: bool = False

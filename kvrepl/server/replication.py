@@ -37,6 +37,7 @@ from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.wire import is_replid
 from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+from kvrepl.server.diskless import Diskless
 from kvrepl.server.feeds import Feeds
 from kvrepl.server.master_link import MasterLink
 
@@ -64,6 +65,7 @@ class ReplicationShell:
     Attributes:
         machine: the decisions (kvrepl.replication.roles).
         feeds: links to our replicas; link: the link to our master.
+        diskless: what fills the ring of a diskless transfer.
     """
 
     def __init__(self, server: Server) -> None:
@@ -75,6 +77,7 @@ class ReplicationShell:
             self._settings, new_replid, lambda: not len(keyspace), self.now_ms()
         )
         self.feeds = Feeds(server, self)
+        self.diskless = Diskless(server, self)
         self.link = MasterLink(server, self)
         self._waiting = WaitQueue()
         self._streaming_to: object = None
@@ -93,7 +96,8 @@ class ReplicationShell:
         for name in (
             "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
             "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
-            "repl_diskless_load", "repl_max_concurrent_full_syncs", "replica_refuse_empty_master",
+            "repl_diskless_sync_ring_size", "repl_diskless_sync_max_stall", "repl_diskless_load",
+            "repl_max_concurrent_full_syncs", "replica_refuse_empty_master",
             "min_replicas_to_write", "min_replicas_max_lag",
             "replica_announced", "replica_priority", "replica_read_only", "masterauth",
         ):  # fmt: skip
@@ -148,6 +152,7 @@ class ReplicationShell:
         now_ms = self.now_ms()
         if now_ms >= self.machine.next_deadline_ms():
             self.carry_out(self.machine.tick(now_ms))
+        self.diskless.tick()
         self.feeds.check_limits()
 
     # ------------------------------------------------------------------ commands
@@ -236,6 +241,7 @@ class ReplicationShell:
         self._waiting.remove(client.id)
         self.feeds.remove(client)
         self.carry_out(self.machine.master.on_closed(client.id, self.now_ms()))
+        self.diskless.read_more()  # it may have been the one that the others waited for
 
     def keepalive(self, client: Client) -> None:
         """A replica sent an empty line: it is loading, and lives."""
@@ -326,11 +332,10 @@ class ReplicationShell:
         if action.target is Target.DISK:
             started = server.saver.bgsave(info, for_replicas=True)
         else:
-            started = self.feeds.start_diskless(info, action)
+            started = self.diskless.start(info, action)
         if started:
             self.carry_out(master.bgsave_started(self.now_ms()))
-            if action.target is Target.SOCKETS:
-                self.feeds.diskless_started()
+            self.diskless.read_more()
         else:
             self.carry_out(master.bgsave_not_started(self.now_ms()))
 
@@ -359,6 +364,8 @@ class ReplicationShell:
                 feeds.send(to, data)
             case do.StartStream(to, cursor):
                 feeds.stream(to, cursor)
+            case do.SendSnapshot(to, reader):
+                feeds.send_snapshot(to, reader, self.diskless.mark)
             case do.StartTransfer(to):
                 feeds.transfer(to)
             case do.CloseReplica(to, flush):

@@ -41,6 +41,7 @@ REPLICATION_SETTINGS = (
     "replica-priority", "replica-read-only", "replica-announce-ip", "replica-announce-port",
     "masterauth", "masteruser", "replica-serve-stale-data", "save",
     "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
+    "repl-diskless-sync-ring-size", "repl-diskless-sync-max-stall",
 )  # fmt: skip
 
 AOF_SETTINGS = (

@@ -19,7 +19,7 @@ from kvrepl.replication.backlog import BLOCK_BYTES
 from kvrepl.replication.links import ReplicaState
 from kvrepl.replication.settings import ReplicationSettings
 from tests.simulation.network import Connection, Scheduler
-from tests.simulation.node import Node, serialize
+from tests.simulation.node import CHILD_PAUSE_MS, CHUNK_BYTES, Node, serialize
 
 FAULTS_MS = 30_000
 HEAL_MS = 60_000
@@ -75,6 +75,8 @@ class Cluster:
             repl_backlog_ttl=rng.choice([0, 4, 3600]),
             repl_diskless_sync=rng.random() < 0.5,
             repl_diskless_sync_delay=rng.choice([0, 1, 2]),
+            repl_diskless_sync_ring_size=rng.choice([500, 500, 3000, 1 << 20]),
+            repl_diskless_sync_max_stall=rng.choice([0, 100, 100, 600]),
             repl_diskless_load=rng.choice(["disabled", "on-empty-db", "swapdb"]),
             repl_max_concurrent_full_syncs=rng.choice([0, 0, 1, 2]),
             replica_refuse_empty_master=rng.random() < 0.3,
@@ -148,6 +150,7 @@ class Cluster:
             self._cut_link,
             self._cut_link,
             self._stall_link,
+            self._stall_transfer,
             self._promote,
             self._retarget,
             self._restart,
@@ -170,9 +173,21 @@ class Cluster:
     def _stall_link(self, node: Node) -> None:
         links = self._links(node)
         if links:
-            link = self.rng.choice(links)
-            link.stalled = True
-            self.scheduler.after(self.rng.randint(500, 20_000), lambda: self._unstall(link))
+            self._stall(self.rng.choice(links))
+
+    def _stall_transfer(self, node: Node) -> None:
+        """Stall one of those who share a diskless transfer, as soon as there is one."""
+        for sender in self.nodes.values():
+            receivers = sender.receivers()
+            if len(receivers) > 1:
+                self._stall(self.rng.choice(receivers).connection)
+                return
+        if self._faulty:
+            self.scheduler.after(100, lambda: self._stall_transfer(node))
+
+    def _stall(self, link: Connection) -> None:
+        link.stalled = True
+        self.scheduler.after(self.rng.randint(500, 20_000), lambda: self._unstall(link))
 
     def _unstall(self, link: Connection) -> None:
         link.stalled = False
@@ -284,9 +299,21 @@ class Cluster:
                     raise Diverged(f"{node.name}: {link.name} lacks bytes since its snapshot")
         if len(offsets) > 1:
             raise Diverged(f"{node.name}: one child, and snapshots at {sorted(offsets)}")
+        self._check_ring(node)
         limit = node.settings.repl_max_concurrent_full_syncs
         if 0 < limit < inside:
             raise Diverged(f"{node.name}: {inside} full syncs run, {limit} may")
+
+    def _check_ring(self, node: Node) -> None:
+        """The ring is bounded, and nobody holds the others up for much longer than is allowed."""
+        ring = node.repl.master.ring
+        if ring is None:
+            return
+        if ring.used_bytes >= ring.limit_bytes + CHUNK_BYTES:
+            raise Diverged(f"{node.name}: the ring holds {ring.used_bytes} bytes")
+        max_held_ms = node.settings.repl_diskless_sync_max_stall
+        if max_held_ms and ring.overdue(node.now_ms, max_held_ms + CHILD_PAUSE_MS):
+            raise Diverged(f"{node.name}: a diskless transfer waits for one replica")
 
     def _claims(self, node: Node) -> list[tuple[bytes, int]]:
         """Where this node can be resumed from or asks to be resumed at, right now."""

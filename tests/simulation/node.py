@@ -21,6 +21,7 @@ from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.links import ReplicaState
 from kvrepl.replication.master import Child
+from kvrepl.replication.ring import Reader
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.stream import ANY_DB
@@ -34,6 +35,10 @@ from tests.simulation.network import Connection, End, Scheduler
 Dataset = dict[int, dict[bytes, bytes]]
 WINDOW_BYTES = 4000
 """What a socket takes before it must drain: makes slow readers of the backlog."""
+CHUNK_BYTES = 1000
+"""The most that a child writes into the ring at once."""
+CHILD_PAUSE_MS = 200
+"""The most that passes between two writes of a child, or looks at who holds the ring."""
 TAIL_BYTES = 1500
 
 
@@ -138,6 +143,8 @@ class Node:
         self._downstream: dict[int, End] = {}
         self._inputs: dict[int, bytes] = {}
         self._pumps: dict[int, Cursor] = {}
+        self._snapshots: dict[int, tuple[Reader, bytes]] = {}
+        self._mark = b""
         self._child_serial = 0
         self._followed: tuple[bytes, int] | None = None
         self._chunks: list[bytes] = []
@@ -172,6 +179,10 @@ class Node:
     def streams_to(self, link: int) -> bool:
         """Whether it feeds a replica the stream."""
         return link in self._pumps
+
+    def receivers(self) -> list[End]:
+        """Its ends of the links to those who read a diskless transfer."""
+        return [self._downstream[link] for link in self._snapshots if link in self._downstream]
 
     def ends(self) -> list[End]:
         """Its ends of all its connections."""
@@ -328,6 +339,7 @@ class Node:
             for piece in cursor.peek(room):
                 end.send(piece)
                 cursor.advance(len(piece))
+        self._pump_snapshots()
 
     def _schedule_tick(self) -> None:
         def tick() -> None:
@@ -532,11 +544,12 @@ class Node:
             self.execute(master.bgsave_not_started(self.now_ms))
             return
         data = serialize(self.dataset, action.save_info)
+        self._mark = b"%040x" % self.rng.getrandbits(160)
         self.execute(master.bgsave_started(self.now_ms))
         if action.target is Target.DISK:
             self._fork(data)
         else:
-            self._stream_snapshot(data, action.links)
+            self._stream_snapshot(data)
 
     def _fork(self, data: bytes | None) -> None:
         self._child_serial += 1
@@ -553,27 +566,50 @@ class Node:
         self.file = data
         self.execute(self.repl.master.bgsave_done(ok=True, now_ms=self.now_ms))
 
-    def _stream_snapshot(self, data: bytes, links: tuple[int, ...]) -> None:
+    def _stream_snapshot(self, data: bytes) -> None:
+        """A child begins to write into the ring of the transfer that has just begun."""
         self._child_serial += 1
-        mark = b"%040x" % self.rng.getrandbits(160)
-        framed = b"$EOF:%b\r\n%b%b" % (mark, data, mark)
-        self._relay(self._child_serial, framed, links)
+        self._child_writes(self._child_serial, data)
 
-    def _relay(self, serial: int, data: bytes, links: tuple[int, ...]) -> None:
+    def _child_writes(self, serial: int, data: bytes) -> None:
         if serial != self._child_serial or not self.alive:
             return
-        part = self.rng.randint(1, len(data))
-        for link in links:
-            if link in self._downstream:
-                self._downstream[link].send(data[:part])
-        again = partial(self._relay, serial, data[part:], links)
-        if part == len(data):
-            again = partial(self._relayed, serial)
-        self.scheduler.after(self.rng.randint(1, 400), again)
-
-    def _relayed(self, serial: int) -> None:
-        if serial == self._child_serial and self.alive:
+        self.execute(self.repl.master.drop_holders(self.now_ms))
+        ring = self.repl.master.ring
+        if ring is None:
+            return  # there was nobody left, and the child is being killed
+        if not data:
             self.execute(self.repl.master.bgsave_done(ok=True, now_ms=self.now_ms))
+            return
+        if ring.has_room():
+            part = self.rng.randint(1, min(len(data), CHUNK_BYTES))
+            ring.put(data[:part], self.now_ms)
+            data = data[part:]
+            self.pump()
+        self.scheduler.after(
+            self.rng.randint(1, CHILD_PAUSE_MS), partial(self._child_writes, serial, data)
+        )
+
+    def _do_SendSnapshot(self, action: do.SendSnapshot) -> None:
+        self._do_SendToReplica(do.SendToReplica(action.link, b"$EOF:%b\r\n" % self._mark))
+        self._snapshots[action.link] = (action.reader, self._mark)
+
+    def _pump_snapshots(self) -> None:
+        """Write what the readers give, as far as the sockets take it."""
+        for link, (reader, mark) in list(self._snapshots.items()):
+            end = self._downstream.get(link)
+            if end is None:
+                self._snapshots.pop(link, None)
+                continue
+            on_stall = self.repl.master.on_stall
+            while end.in_flight_bytes < CHUNK_BYTES and (chunk := reader.take(self.now_ms)):
+                end.send(chunk)
+                on_stall(link, stalled=False, now_ms=self.now_ms)
+            if end.in_flight_bytes >= CHUNK_BYTES:
+                on_stall(link, stalled=True, now_ms=self.now_ms)
+            if reader.done and self._snapshots.pop(link, None) is not None:
+                end.send(mark)
+                self._transferred(link)
 
     def _do_KillChild(self, action: do.KillChild) -> None:
         serial = self._child_serial

@@ -37,6 +37,8 @@ WAYS = (
     "SYNC failed. BGSAVE child returned an error",
     "BGSAVE for replication failed",
     "killing fork child",
+    "joins the diskless transfer that runs",
+    "Disconnecting slow replica (full sync)",
     "Replication backlog freed after",
     "is synced, failing over.",
     "time out exceeded, failing over.",

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kvrepl.replication import gate, wire
+from kvrepl.replication import gate, silence, wire
 from kvrepl.replication.actions import Actions, StartStream
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Backlog, Cursor
@@ -19,6 +19,7 @@ from kvrepl.replication.history import History
 from kvrepl.replication.links import ReplicaLink
 from kvrepl.replication.master import MasterSide
 from kvrepl.replication.replica import ReplicaSide
+from kvrepl.replication.ring import Reader, Ring
 from kvrepl.replication.stream import Stream
 from tests.simulation.cluster import Cluster
 
@@ -146,7 +147,7 @@ def never_resume(patch: Patch) -> None:
 
 def newlines_to_everybody(patch: Patch) -> None:
     """Send keepalives to a replica that is fed the stream, and counts them."""
-    patch.setattr(MasterSide, "_waits_in_silence", lambda self, replica: True)
+    patch.setattr(silence, "is_awaited", lambda replica: True)
 
 
 def stream_before_the_load(patch: Patch) -> None:
@@ -236,6 +237,32 @@ def accept_an_empty_master(patch: Patch) -> None:
     patch.setattr(ReplicaSide, "_is_refused", False)
 
 
+def join_without_the_beginning(patch: Patch) -> None:
+    """Let a replica join a diskless transfer of which the first chunks are gone."""
+    real = Ring.join
+
+    def mutated(self: Ring) -> Reader:
+        first, self._first = self._first, 0
+        shut, self._shut = self._shut, False
+        reader = real(self)
+        self._first, self._shut = first, shut
+        reader.at = first
+        return reader
+
+    patch.setattr(Ring, "has_beginning", True)
+    patch.setattr(Ring, "join", mutated)
+
+
+def wait_for_the_slowest(patch: Patch) -> None:
+    """Let a replica hold up the others of a diskless transfer for as long as it likes."""
+    patch.setattr(MasterSide, "drop_holders", lambda self, now_ms: [])
+
+
+def mark_before_the_end(patch: Patch) -> None:
+    """Take a replica that has read all there is for one that has the whole snapshot."""
+    patch.setattr(Reader, "done", property(lambda self: self.at == self.ring.next))
+
+
 MUTATIONS = [
     adopt_when_announced,
     resume_beyond_the_end,
@@ -260,6 +287,9 @@ MUTATIONS = [
     keep_unapplied_bytes,
     gate_that_counts_nobody,
     accept_an_empty_master,
+    join_without_the_beginning,
+    wait_for_the_slowest,
+    mark_before_the_end,
 ]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvrepl.config.kinds import INT64_MAX, INT_MAX, MasterAddress, Memory
-from kvrepl.config.setting import Flags, Setting, choice, number, secret, text, yes_no
+from kvrepl.config.setting import Flags, Setting, choice, memory, number, secret, text, yes_no
 
 BACKLOG_MIN_BYTES: Final = 16 * 1024
 """CONFIG_REPL_BACKLOG_MIN_SIZE of server.h: CONFIG SET raises smaller sizes to it."""
@@ -76,6 +76,23 @@ REPLICATION: Final[tuple[Setting, ...]] = (
         INT_MAX,
         0,
         "Replicas that end this wait early; 0 is no number.",
+    ),
+    memory(
+        "repl-diskless-sync-ring-size",
+        1,
+        INT64_MAX,
+        16 * 1024 * 1024,
+        "Bytes of a diskless snapshot kept for replicas that are slower than others.",
+        flags=Flags.OWN,
+    ),
+    number(
+        "repl-diskless-sync-max-stall",
+        0,
+        INT_MAX,
+        5000,
+        "Milliseconds that the others of a diskless transfer wait for a slow replica before it is"
+        " dropped; 0: no limit.",
+        flags=Flags.OWN,
     ),
     choice(
         "repl-diskless-load",

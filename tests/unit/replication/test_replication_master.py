@@ -57,6 +57,8 @@ def test_diskless_snapshot_waits_its_delay_and_the_stream_waits_for_the_ack() ->
     shell.started()
     assert not of_kind(shell.tick(3), do.SendToReplica), "a newline inside of the payload"
     shell.done()
+    assert not of_kind(shell.tick(), do.SendToReplica), "a newline inside of the payload"
+    shell.keep(shell.master.transfer_done(1, shell.now_ms))
     shell.repl.stream.feed(0, SET)
     assert shell.state(1) is ReplicaState.ONLINE
     assert not shell.streams
