@@ -3,6 +3,7 @@
 #
 #   make run  PORT=6379 DIR=data ARGS="--appendonly yes"
 #   make sim  SEED=4711            one seed again       SEEDS=5000   many
+#   make chaos SEED=4711 SECONDS=60                    one round again
 #   make unit ARGS="-k backlog"    ARGS goes to pytest in every test target
 
 PYTHON ?= python3
@@ -21,7 +22,7 @@ PYX := $(wildcard kvrepl/*.pyx kvrepl/*.pxd kvrepl/*/*.pyx kvrepl/*/*.pxd rdb/*.
 PYTEST = $(BIN)/python -m pytest $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint format type unit property fuzz sim interop deep bench demo build clean
+.PHONY: help venv run test lint format type unit property fuzz sim interop chaos deep bench demo build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +77,9 @@ fuzz: $(STAMP) ## hostile bytes, many fresh examples
 
 interop: $(STAMP) ## against redis-server 7.0
 	$(PYTEST) tests/interop
+
+chaos: $(STAMP) ## mixed clusters under faults for ten minutes; SEED= SECONDS= one again
+	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))
 
 deep: $(STAMP) ## the long runs: a million keys, a thousand cuts (an hour or more)
 	HYPOTHESIS_PROFILE=deep $(PYTEST) tests -m deep

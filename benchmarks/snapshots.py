@@ -16,14 +16,24 @@ from tests.interop.harness import Kind, Server, wait_until
 LONG_S = 120
 
 
-class Pinger:
-    """One client that pings without a break and keeps the longest wait for an answer.
+class Prober:
+    """One client that asks something a thousand times a second and keeps how long each took.
 
     What fork and the snapshot cost is felt as a pause, which no server-side counter shows whole.
+    Each wait counts from when the request was due: those that a pause has kept from being sent
+    have waited as well.
+
+    Args:
+        server: whom it asks.
+        request: with the answer in one piece, of at most ANSWER_BYTES.
     """
 
-    def __init__(self, server: Server) -> None:
-        self.longest_ms = 0.0
+    PERIOD_S = 0.001
+    ANSWER_BYTES = 1024
+
+    def __init__(self, server: Server, request: bytes = b"PING\r\n") -> None:
+        self.waits_ms: list[float] = []
+        self._request = request
         self._stop = threading.Event()
         self._socket = socket.create_connection(("127.0.0.1", server.port))
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -42,13 +52,26 @@ class Pinger:
         self._thread.join()
         self._socket.close()
 
+    @property
+    def longest_ms(self) -> float:
+        """The longest wait."""
+        return max(self.waits_ms)
+
+    def percentile_ms(self, percent: float) -> float:
+        """Give the wait that so many percent were not longer than. O(n log n)."""
+        waits = sorted(self.waits_ms)
+        return waits[min(len(waits) - 1, int(len(waits) * percent / 100))]
+
     def _run(self) -> None:
+        due_s = time.perf_counter()
         while not self._stop.is_set():
-            asked = time.perf_counter()
-            self._socket.sendall(b"PING\r\n")
-            self._socket.recv(64)
-            self.longest_ms = max(self.longest_ms, (time.perf_counter() - asked) * 1e3)
-            time.sleep(0.0005)  # a client, not a load
+            self._socket.sendall(self._request)
+            self._socket.recv(self.ANSWER_BYTES)
+            now_s = time.perf_counter()
+            self.waits_ms.append((now_s - due_s) * 1e3)
+            due_s += self.PERIOD_S
+            if due_s > now_s:
+                time.sleep(due_s - now_s)
 
 
 def bgsave(bench: Bench, kind: Kind) -> Iterator[Sample]:
@@ -56,7 +79,7 @@ def bgsave(bench: Bench, kind: Kind) -> Iterator[Sample]:
     case = bench.data_name
     with bench.server_with_data(kind) as server:
         (server.folder / "dump.rdb").unlink()  # so that the size below is that of a new file
-        with Pinger(server) as pinger:
+        with Prober(server) as prober:
             started = time.perf_counter()
             server.call("BGSAVE")
             wait_until(
@@ -71,7 +94,7 @@ def bgsave(bench: Bench, kind: Kind) -> Iterator[Sample]:
         assert persistence["rdb_last_bgsave_status"] == "ok", server.log_tail()
         yield Sample(case, "time", "s", elapsed_s)
         yield Sample(case, "fork", "ms", server.info("stats")["latest_fork_usec"] / 1e3)
-        yield Sample(case, "longest pause of a client", "ms", pinger.longest_ms)
+        yield Sample(case, "longest pause of a client", "ms", prober.longest_ms)
         yield Sample(case, "copied by the child", "MB", persistence["rdb_last_cow_size"] / 1e6)
         yield Sample(case, "file", "MB", (server.folder / "dump.rdb").stat().st_size / 1e6)
 

@@ -1,6 +1,7 @@
-"""Full synchronisation of the string dataset, with the measured server at either end.
+"""Full synchronisation of the string dataset, with the measured server at either end or both.
 
-The peer is always redis-server, so the Redis column is Redis with itself.
+Where the measured server is at one end the other is redis-server, so the Redis column is always
+Redis with itself. The master is asked for keys all the while, by a client that measures its waits.
 """
 
 from __future__ import annotations
@@ -9,26 +10,32 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.measure import Bench, Sample
-from benchmarks.snapshots import LONG_S
+from benchmarks.snapshots import LONG_S, Prober
 from tests.interop.harness import Kind, follow, wait_caught_up, wait_linked
 
 FRAMINGS = {"disk": "no", "diskless": "yes"}
+PERCENT = 99.9
 
 
 def sync(bench: Bench, kind: Kind) -> Iterator[Sample]:
-    """Time from REPLICAOF to the link being up, for both framings and both ends."""
+    """Time from REPLICAOF to the link being up, and what a client of the master waits meanwhile."""
     bench.dump()  # made before any clock runs
     peer: Kind = "redis"
+    ends = {"as master": (kind, peer), "as replica": (peer, kind), "as both": (kind, kind)}
     for framing, diskless in FRAMINGS.items():
-        for role, master_kind, replica_kind in (("master", kind, peer), ("replica", peer, kind)):
+        for role, (master_kind, replica_kind) in ends.items():
+            case = f"{bench.data_name}, {role}, {framing}"
             with (
                 bench.server_with_data(master_kind, repl_diskless_sync=diskless) as master,
                 bench.server(replica_kind) as replica,
             ):
-                started = time.perf_counter()
-                follow(replica, master.port, wait=False)
-                wait_linked(replica, timeout_s=LONG_S)
-                elapsed_s = time.perf_counter() - started
+                with Prober(master, b"GET key:%010d\r\n" % (bench.scale.keys // 2)) as prober:
+                    started = time.perf_counter()
+                    follow(replica, master.port, wait=False)
+                    wait_linked(replica, timeout_s=LONG_S)
+                    elapsed_s = time.perf_counter() - started
                 wait_caught_up(master, replica)
                 assert replica.call("DBSIZE") == bench.scale.keys
-            yield Sample(f"{bench.data_name}, as {role}, {framing}", "time", "s", elapsed_s)
+            yield Sample(case, "time", "s", elapsed_s)
+            yield Sample(case, f"GET, {PERCENT} %", "ms", prober.percentile_ms(PERCENT))
+            yield Sample(case, "GET, longest", "ms", prober.longest_ms)

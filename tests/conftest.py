@@ -37,7 +37,7 @@ settings.register_profile(
 )
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci" if IN_CI else "dev"))
 
-ROOM_ORDER = ("unit", "property", "fuzz", "simulation", "interop")
+ROOM_ORDER = ("unit", "property", "fuzz", "simulation", "interop", "chaos")
 """Cheap evidence first: a broken codec is seen before a hundred servers are started."""
 
 INTEROP_PROGRAMS = (

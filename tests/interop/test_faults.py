@@ -13,6 +13,7 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -169,6 +170,32 @@ def test_replica_that_does_not_read_is_dropped_at_its_limit(launch: Launcher, ki
         master,
     )
     replica.close()
+
+
+def test_ten_replicas_that_do_not_read_share_one_copy_of_the_stream(
+    launch: Launcher, kind: Kind
+) -> None:
+    master = launch(kind, repl_backlog_size=1 << 20)
+    replicas = [RawReplica(master) for _ in range(10)]
+    for replica in replicas:
+        assert replica.line().startswith(b"+FULLRESYNC ")
+    wait_until(lambda: states(master) == ["online"] * 10, "they are online", master)
+    process = psutil.Process(master.pid)
+    before = process.memory_info().rss
+
+    pipe = master.client().pipeline(transaction=False)
+    for _ in range(10):
+        for _ in range(320):
+            pipe.set("key", b"x" * 10_000)
+        pipe.execute()
+
+    # Far beyond what ten sockets take in: 32 MB is kept for those who read nothing.
+    grown = process.memory_info().rss - before
+    kept = master.info("memory")["mem_total_replication_buffers"]
+    assert 30e6 < kept < 36e6
+    assert grown < 2 * 32e6, "each replica has a copy of its own"
+    for replica in replicas:
+        replica.close()
 
 
 def test_diskless_replica_that_stands_still_is_dropped_in_time(
