@@ -13,7 +13,6 @@ from typing import Final
 from kvrepl import cli
 from kvrepl.replication.actions import Actions
 from kvrepl.replication.apply import StreamApplyState
-from kvrepl.replication.history import History
 from kvrepl.replication.replica import ReplicaSide
 from kvrepl.server.aof import Aof
 
@@ -46,11 +45,6 @@ def acknowledge_too_much() -> None:
     ReplicaSide.acknowledge = mutated  # type: ignore[method-assign]
 
 
-def keep_the_old_id() -> None:
-    """Go on under the old master's id after a promotion."""
-    History.shift = lambda self: None  # type: ignore[method-assign]
-
-
 def log_now_and_then() -> None:
     """Answer before the append-only file has it, but for one turn in a hundred."""
     real = Aof.before_replies
@@ -67,7 +61,7 @@ def log_now_and_then() -> None:
 
 MISTAKES: Final[dict[str, Callable[[], None]]] = {
     mistake.__name__: mistake
-    for mistake in (count_one_too_many, acknowledge_too_much, keep_the_old_id, log_now_and_then)
+    for mistake in (count_one_too_many, acknowledge_too_much, log_now_and_then)
 }
 
 if __name__ == "__main__":

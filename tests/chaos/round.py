@@ -17,7 +17,7 @@ from typing import Final, NamedTuple
 
 from tests.chaos.cluster import Cluster
 from tests.chaos.load import Load, numbers_on
-from tests.chaos.schedule import Step, make_schedule
+from tests.chaos.schedule import CALM_MS, Step, make_schedule
 from tests.interop.datasets import populate
 from tests.interop.harness import wait_same_data
 from tests.interop.proxy import Proxy
@@ -91,7 +91,8 @@ def run_round(
         AssertionError: the cluster did not converge, or lost what it must not.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    schedule = make_schedule(seed, int(1000 * max(1.0, seconds - HEAL_S)))
+    faults_s = max(CALM_MS / 1000 + 1, seconds - HEAL_S)
+    schedule = make_schedule(seed, int(1000 * faults_s))
     journal = Journal(folder / "chaos.log", tell)
     journal(str(schedule))
     cluster = Cluster(schedule, folder, journal, make_front)
@@ -99,10 +100,10 @@ def run_round(
         cluster.start()
         populate(cluster.master.server, KEYS, seed)
         load = Load(lambda: cluster.master.server, cluster.witness, seed)
-        _live(cluster, schedule.steps, load)
+        steps = _live(cluster, schedule.steps, load, faults_s)
         journal(f"errors that writers met: {load.errors}")
         _judge(cluster, converge_s)
-        verdict = Verdict(len(schedule.steps), cluster.reigns, len(cluster.witness.acknowledged))
+        verdict = Verdict(steps, cluster.reigns, len(cluster.witness.acknowledged))
         journal(str(verdict))
         return verdict
     except BaseException as error:
@@ -113,22 +114,33 @@ def run_round(
         journal.close()
 
 
-def _live(cluster: Cluster, steps: list[Step], load: Load) -> None:
-    """Carry out the steps at their times, and what ends each of them at its own."""
-    started_s = time.monotonic()
+def _live(cluster: Cluster, steps: list[Step], load: Load, faults_s: float) -> int:
+    """Carry out the steps at their times, and what ends each of them at its own.
+
+    Returns:
+        How many were carried out: a start that takes long puts off the steps that follow.
+    """
+    began_s = started_s = time.monotonic()
     order = itertools.count()
     endings: list[tuple[float, int, Callable[[], None]]] = []
+    done = 0
     with load.writing():
         for step in steps:
-            _tend_until(started_s + step.at_ms / 1000, cluster, endings)
+            due_s = started_s + step.at_ms / 1000
+            _tend_until(due_s, cluster, endings)
+            started_s += time.monotonic() - due_s
+            if time.monotonic() > began_s + faults_s:
+                break
             ending = cluster.do(step)
+            done += 1
             if ending is not None:
                 at_s = time.monotonic() + step.span_ms / 1000
                 heapq.heappush(endings, (at_s, next(order), ending))
-        _tend_until(started_s + steps[-1].at_ms / 1000 + REST_S, cluster, endings)
-    # Those that are not due are cut short by Cluster.heal, but a master goes on by its own check.
+        _tend_until(time.monotonic() + REST_S, cluster, endings)
+    # What is not due yet ends now: a killed master must be looked at before it is written to.
     while endings:
         heapq.heappop(endings)[2]()
+    return done
 
 
 def _tend_until(

@@ -73,7 +73,7 @@ class Step(NamedTuple):
     """One thing that happens.
 
     Attributes:
-        at_ms: when, from the start of the round.
+        at_ms: when, from the start of the round; what takes long puts off all that follows.
         act: what.
         whom: picks the server among those it can strike.
         span_ms: how long it lasts.
@@ -147,7 +147,7 @@ def _server(rng: random.Random, kind: Kind, rdb_only: bool) -> ServerPlan:
         **(RDB_ONLY if rdb_only else AOF_ALWAYS),
         "repl-timeout": rng.choice((3, 6)),
         "repl-ping-replica-period": 1,
-        "repl-backlog-size": rng.choice(("32kb", "1mb", "8mb")),
+        "repl-backlog-size": rng.choice(("32kb", "4mb", "64mb")),
         "repl-diskless-sync": rng.choice(("yes", "no")),
         "repl-diskless-load": rng.choice(("disabled", "swapdb", "on-empty-db")),
         "repl-disable-tcp-nodelay": rng.choice(("yes", "no")),

@@ -60,14 +60,6 @@ class _Link:
                 pass  # that end has gone already
 
 
-def _send(link: _Link, sink: socket.socket, piece: bytes) -> None:
-    while piece and not link.dead:
-        try:
-            piece = piece[sink.send(piece) :]
-        except TimeoutError:
-            continue
-
-
 class Proxy:
     """Forward 127.0.0.1:port to 127.0.0.1:target_port until close().
 
@@ -232,7 +224,7 @@ class Proxy:
                 while data and not link.dead:
                     piece, pause_s, last = self._take(link, data, direction)
                     data = data[len(piece) :]
-                    _send(link, sink, piece)
+                    self._send(link, sink, piece, direction)
                     if last:
                         self.cut()
                     elif pause_s:
@@ -245,6 +237,13 @@ class Proxy:
                 link.cut()
             with self._changed:
                 self._changed.notify_all()
+
+    def _send(self, link: _Link, sink: socket.socket, piece: bytes, direction: Direction) -> None:
+        while piece and not link.dead:
+            try:
+                piece = piece[sink.send(piece) :]
+            except TimeoutError:
+                continue
 
     def _take(self, link: _Link, data: bytes, direction: Direction) -> tuple[bytes, float, bool]:
         """Say which bytes may pass now, how long to pause after, and whether to cut then."""
