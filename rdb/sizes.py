@@ -7,7 +7,7 @@ writing to a key after the load, spare room in strings, listpacks and tables, is
 
 Measured against redis-server 7.0.15 on 347 keys of every type and size: 0.01% off in the sum,
 exact on 300 of them, at most 1.6% off on the others but for a hash whose table was in the
-middle of growing (4%). tests/unit/rdb/test_rdb_memory.py holds a live server's keys to 0.2% in
+middle of growing (4%). tests/interop/test_rdb_tools.py holds a live server's keys to 0.2% in
 the sum, 5% for a hash or sorted set, and to the byte for the other types.
 
 Source: objectComputeSize in object.c, streamRadixTreeMemoryUsage; the structs of server.h,

@@ -3,7 +3,8 @@
     check    verify files, say what is in them
     convert  filter, merge and split files, for servers of any version
     diff     compare what two files mean
-    dump     print a file as JSON Lines
+    dump     print a file as JSON Lines, CSV or commands
+    export   write a file as Parquet
     memory   show which keys take a server's memory
     repair   keep what can be read of a damaged file
 
@@ -23,6 +24,7 @@ from rdb.cli.check import check
 from rdb.cli.convert import convert
 from rdb.cli.diff import diff
 from rdb.cli.dump import dump
+from rdb.cli.export import export
 from rdb.cli.memory import memory
 from rdb.cli.repair import repair
 
@@ -40,6 +42,7 @@ cli.add_command(check)
 cli.add_command(convert)
 cli.add_command(diff)
 cli.add_command(dump)
+cli.add_command(export)
 cli.add_command(memory)
 cli.add_command(repair)
 

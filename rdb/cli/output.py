@@ -1,4 +1,4 @@
-"""Where a tool writes an RDB: a file that appears whole or not at all, or standard output."""
+"""Where a tool writes: a file that appears whole or not at all, or standard output."""
 
 from __future__ import annotations
 
@@ -14,11 +14,55 @@ from rdb.strings import encode_string
 from rdb.writer import RdbWriter, encode_key_prefix
 
 
-class Output:
-    """An RDB that is being written.
+class PendingFile:
+    """A file that is being written.
 
     The bytes go to a temporary file beside the target, which `commit` syncs and renames over
     it; `discard` removes it. Standard output ("-") gets the bytes as they come.
+
+    Args:
+        path: the target, "-" for standard output.
+
+    Attributes:
+        stream: takes the bytes.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._temporary = ""
+        if path == "-":
+            self.stream: IO[bytes] = sys.stdout.buffer
+        else:
+            folder = os.path.dirname(path) or "."
+            descriptor, self._temporary = tempfile.mkstemp(prefix=".rdb-", dir=folder)
+            self.stream = os.fdopen(descriptor, "wb")
+
+    def commit(self) -> None:
+        """Put the file in its place."""
+        self.stream.flush()
+        if self._temporary:
+            os.fsync(self.stream.fileno())
+            self.stream.close()
+            mask = os.umask(0)
+            os.umask(mask)
+            os.chmod(self._temporary, 0o666 & ~mask)
+            os.replace(self._temporary, self._path)
+            self._temporary = ""
+
+    def discard(self) -> None:
+        """Leave no file behind, unless `commit` was called."""
+        if self._temporary:
+            self.stream.close()
+            with suppress(FileNotFoundError):
+                os.unlink(self._temporary)
+            self._temporary = ""
+
+
+class Output:
+    """An RDB that is being written, to a PendingFile.
 
     Args:
         path: the target, "-" for standard output.
@@ -29,16 +73,9 @@ class Output:
     """
 
     def __init__(self, path: str, version: int = WRITE_VERSION, magic: bytes = REDIS_MAGIC) -> None:
-        self._path = path
-        self._temporary = ""
         self._db: int | None = None
-        if path == "-":
-            self._stream: IO[bytes] = sys.stdout.buffer
-        else:
-            folder = os.path.dirname(path) or "."
-            descriptor, self._temporary = tempfile.mkstemp(prefix=".rdb-", dir=folder)
-            self._stream = os.fdopen(descriptor, "wb")
-        self.writer = RdbWriter(self._stream.write, version=version, magic=magic)
+        self._file = PendingFile(path)
+        self.writer = RdbWriter(self._file.stream.write, version=version, magic=magic)
 
     def select(self, db: int) -> None:
         """Make `db` the database of the keys that follow."""
@@ -56,20 +93,8 @@ class Output:
     def commit(self) -> None:
         """Write the end, and put the file in its place."""
         self.writer.end()
-        self._stream.flush()
-        if self._temporary:
-            os.fsync(self._stream.fileno())
-            self._stream.close()
-            mask = os.umask(0)
-            os.umask(mask)
-            os.chmod(self._temporary, 0o666 & ~mask)
-            os.replace(self._temporary, self._path)
-            self._temporary = ""
+        self._file.commit()
 
     def discard(self) -> None:
         """Leave no file behind, unless `commit` was called."""
-        if self._temporary:
-            self._stream.close()
-            with suppress(FileNotFoundError):
-                os.unlink(self._temporary)
-            self._temporary = ""
+        self._file.discard()

@@ -32,7 +32,7 @@ def csv_rows(key: Key) -> bytes:
     """The rows of a key with a decoded value."""
     at_ms = b"" if key.expires_at_ms is None else b"%d" % key.expires_at_ms
     head = b"%d,%b,%b,%b" % (key.db, _quoted(key.key), key.kind.encode(), at_ms)
-    rows = (b"%b,%b,%b\r\n" % (head, _quoted(e), _quoted(v)) for e, v in _elements(key))
+    rows = (b"%b,%b,%b\r\n" % (head, _quoted(e), _quoted(v)) for e, v in elements(key))
     return b"".join(rows)
 
 
@@ -43,7 +43,8 @@ def _quoted(cell: bytes) -> bytes:
     return cell
 
 
-def _elements(key: Key) -> Iterator[tuple[bytes, bytes]]:
+def elements(key: Key) -> Iterator[tuple[bytes, bytes]]:
+    """Yield (element, value) of a key with a decoded value; see above."""
     value = key.value
     match key.kind:
         case "string":

@@ -5,16 +5,13 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 import rdb
 from rdb.cli import exits, run
 from rdb.targets import TARGETS
-from tests.interop.harness import Server
 from tests.unit.rdb.samples import A_THIRD, DATA, GOLDENS, NEWEST
 
 KEYS = DATA / "goldens" / "keys.rdb"
@@ -228,37 +225,3 @@ def test_convert_never_writes_over_an_input(tmp_path: Path) -> None:
     copy.write_bytes(KEYS.read_bytes())
     assert run(["convert", str(copy), "-o", str(copy)]) == exits.USAGE
     assert copy.read_bytes() == KEYS.read_bytes()
-
-
-@pytest.fixture
-def load(tmp_path: Path) -> Iterator[Callable[[Path], Server]]:
-    servers: list[Server] = []
-
-    def start(path: Path) -> Server:
-        server = Server("redis", tmp_path / f"redis-{len(servers)}", {"save": ""})
-        servers.append(server)
-        (server.folder / "dump.rdb").write_bytes(path.read_bytes())
-        return server.start()
-
-    yield start
-    for server in servers:
-        server.close()
-
-
-@pytest.mark.interop
-@pytest.mark.parametrize("path", GOLDENS, ids=lambda path: path.stem)
-def test_converted_file_loads_in_redis_server(
-    path: Path, tmp_path: Path, load: Callable[[Path], Server]
-) -> None:
-    expected: dict[str, Any] = json.loads(path.with_suffix(".json").read_text())
-    for target in (6, 9, 10):
-        converted = tmp_path / f"{target}.rdb"
-        assert run(["convert", str(path), "-o", str(converted), "--target", str(target)]) in (
-            exits.OK,
-            exits.INCOMPLETE,
-        )
-        server = load(converted)
-        if keys_of(converted).keys() == keys_of(path).keys():
-            assert server.digest() == expected["digest"]
-        else:
-            assert target == 6 and any(key.kind == "stream" for key in keys_of(path).values())

@@ -5,16 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import rdb
 from rdb.cli import exits, run
-from tests.interop.harness import Server
-from tests.unit.rdb.samples import DATA, GOLDENS
+from tests.unit.rdb.samples import DATA
 
 KEYS = DATA / "goldens" / "keys.rdb"
 FIELDS_WITH_TTL = DATA / "corpus/files/hdt3213__hash_with_hfe.rdb"
@@ -80,33 +77,6 @@ def test_dump_as_restore_drops_what_redis_cannot_hold(
 @pytest.mark.parametrize("arguments", [["--format", "csv", "--keys-only"], ["--replace"]])
 def test_dump_options_that_exclude_each_other_are_wrong_usage(arguments: list[str]) -> None:
     assert run(["dump", *arguments, str(KEYS)]) == exits.USAGE
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with Server("redis", tmp_path / "redis", {}) as started:
-        yield started
-
-
-@pytest.mark.interop
-@pytest.mark.parametrize("form", ["commands", "restore"])
-def test_dump_piped_into_redis_gives_the_same_digest(
-    form: str, server: Server, capfdbinary: pytest.CaptureFixture[bytes]
-) -> None:
-    """Twice, the second time over the keys of the first."""
-    for path in GOLDENS:
-        server.call("FLUSHALL")
-        server.call("FUNCTION", "FLUSH")
-        for _ in range(2):
-            assert run(["dump", "--format", form, "--replace", str(path)]) == exits.OK
-            sent = capfdbinary.readouterr().out
-            done = subprocess.run(
-                ["redis-cli", "-p", str(server.port), "--pipe"],
-                input=sent, capture_output=True, check=False,
-            )  # fmt: skip
-            assert b"errors: 0" in done.stdout, (path.stem, done.stdout)
-            expected = json.loads(path.with_suffix(".json").read_text())
-            assert server.digest() == expected["digest"], path.stem
 
 
 def test_dump_as_restore_gives_the_instant_not_the_span(

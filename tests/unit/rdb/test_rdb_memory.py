@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +12,6 @@ import rdb
 from rdb.cli import exits, run
 from rdb.cli.memory import Survey
 from rdb.sizes import allocated, memory_usage, rax_nodes
-from tests.interop.harness import Server
 from tests.unit.rdb.samples import DATA
 
 KEYS = DATA / "goldens" / "keys.rdb"
@@ -124,50 +121,3 @@ def test_memory_of_damaged_file_shows_what_was_read(capsys: pytest.CaptureFixtur
     assert run(["memory", cut]) == exits.DAMAGED
     out, err = capsys.readouterr()
     assert out.startswith("5 keys") and "damaged: the RDB ends early" in err
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[Server]:
-    with Server("redis", tmp_path / "redis", {}) as started:
-        yield started
-
-
-@pytest.mark.interop
-def test_estimates_are_those_of_redis_server(server: Server) -> None:
-    rng = random.Random(5)
-    pipe = server.client().pipeline(transaction=False)
-    for size in (0, 1, 5, 20, 44, 45, 64, 255, 256, 1000, 70000):
-        pipe.set(b"string:%d" % size, rng.randbytes(size))
-    for number in (0, 9999, -5, 2**62):
-        pipe.set(b"integer:%d" % number, number)
-    for count in (1, 10, 128, 129, 512, 513, 1000):
-        for width in (4, 64, 65, 200):
-            texts = [b"%d" % n + rng.randbytes(width) for n in range(count)]
-            name = b":%d:%d" % (count, width)
-            pipe.rpush(b"list" + name, *texts)
-            pipe.sadd(b"set" + name, *texts)
-            pipe.hset(b"hash" + name, mapping=dict(zip(texts, texts, strict=True)))
-            pipe.zadd(b"zset" + name, {text: rng.random() for text in texts})
-        pipe.sadd(b"intset:%d" % count, *range(count))
-        for n in range(count):
-            pipe.xadd(b"stream:%d" % count, {b"f": b"%d" % n}, id=b"%d-0" % (1700000000000 + 7 * n))
-        pipe.xgroup_create(b"stream:%d" % count, b"group", id=0)
-        for consumer in ("alice", "bob"):
-            streams: dict[Any, Any] = {f"stream:{count}": ">"}
-            pipe.xreadgroup("group", consumer, streams, count=count // 2 + 1)
-    pipe.execute()
-    server.call("DEBUG", "RELOAD")
-    usages = {}
-    for name in server.client().scan_iter(count=1000):
-        usages[name] = server.call("MEMORY", "USAGE", name, "SAMPLES", 0)
-    estimates = {
-        record.key: memory_usage(record)
-        for record in rdb.read(server.folder / "dump.rdb")
-        if isinstance(record, rdb.Key)
-    }
-    assert estimates.keys() == usages.keys()
-    total = sum(usages.values())
-    assert abs(sum(estimates.values()) - total) / total < 0.002
-    for name, usage in usages.items():
-        allowed = 0.05 if name.startswith((b"zset", b"hash")) else 0
-        assert abs(estimates[name] - usage) <= allowed * usage, (name, estimates[name], usage)
