@@ -49,10 +49,13 @@ class Wait:
         serve: called with a key that became ready.
         deadline_ms: Unix time at which it gives up, NEVER for none.
         on_timeout: makes the reply that it then gets.
+        needs_key: it is served as well when its key is gone: there is nothing left to wait for.
         seq: order of arrival.
     """
 
-    __slots__ = ("client", "deadline_ms", "keys", "kind", "on_timeout", "seq", "serve")
+    __slots__ = (
+        "client", "deadline_ms", "keys", "kind", "needs_key", "on_timeout", "seq", "serve",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -62,6 +65,7 @@ class Wait:
         deadline_ms: int,
         serve: Serve | None,
         on_timeout: Callable[[], Reply],
+        needs_key: bool,
         seq: int,
     ) -> None:
         self.client = client
@@ -70,6 +74,7 @@ class Wait:
         self.deadline_ms = deadline_ms
         self.serve = serve
         self.on_timeout = on_timeout
+        self.needs_key = needs_key
         self.seq = seq
 
 
@@ -99,6 +104,7 @@ class Blocking:
         timeout_ms: int = NEVER,
         serve: Serve | None = None,
         on_timeout: Callable[[], Reply] | None = None,
+        needs_key: bool = False,
         kind: str = KEYS,
     ) -> Wait:
         """Let a client wait; the handler then returns BLOCKED.
@@ -109,6 +115,7 @@ class Blocking:
             timeout_ms: a span after which it gives up, 0 for never.
             serve: called with each key that gets ready; see Serve.
             on_timeout: makes the reply given at the deadline; a null array where left out.
+            needs_key: `serve` is called as well when the key is gone, and says so.
             kind: KEYS, REPLICAS or POSTPONED.
         """
         assert client.wait is None, "a client waits for one thing at a time"
@@ -122,6 +129,7 @@ class Blocking:
             deadline_ms,
             serve,
             on_timeout if on_timeout is not None else (lambda: NULL_ARRAY),
+            needs_key,
             self._seq,
         )
         client.wait = wait
@@ -192,8 +200,8 @@ class Blocking:
                 for client, wait in list(waiters.items()):
                     if client.wait is not wait or wait.serve is None:
                         continue
-                    if db.peek(key) is None:
-                        break
+                    if not wait.needs_key and db.peek(key) is None:
+                        continue
                     try:
                         reply = wait.serve(db, key)
                     except CommandError as error:

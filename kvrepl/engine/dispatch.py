@@ -447,6 +447,7 @@ class Engine:
             old = db.clear()
             if lazily:
                 keyspace.garbage.extend(old)
+            self._wake_blocked(db)
         self.tracking.flushed()
 
     def swap(self, first: Database, second: Database) -> None:
@@ -456,10 +457,13 @@ class Engine:
                 if one.peek(key) is not other.peek(key):
                     self.touched(one, key)
         first.swap(second)
-        for db in (first, second):
-            for key in db.blocked_keys:
-                if db.peek(key) is not None:
-                    self.ready(db, key)
+        self._wake_blocked(first)
+        self._wake_blocked(second)
+
+    def _wake_blocked(self, db: Database) -> None:
+        """The contents of a database were exchanged: whoever is blocked on a key looks again."""
+        for key in db.blocked_keys:
+            self.ready(db, key)
 
     def flush_for_load(self, *, lazily: bool) -> None:
         """Empty every database because another dataset takes its place; nothing propagates."""
@@ -468,6 +472,8 @@ class Engine:
                 if db.exists(key):
                     self.touched(db, key)
         self.keyspace.clear(lazily=lazily)
+        for db in self.keyspace.databases:
+            self._wake_blocked(db)
         self.tracking.flushed()
         self.function_libraries = []
 

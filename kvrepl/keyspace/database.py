@@ -222,6 +222,8 @@ class Database:
             return False
         if self.expires[i]:
             self.expires[i].pop(key, None)
+        if self.blocked_keys:
+            self.signal_ready(key)  # who waits in a consumer group waits no longer
         return True
 
     def changed(self, key: bytes, kind: int, event: bytes, count: int = 1) -> None:
@@ -243,12 +245,12 @@ class Database:
             keyspace.notify(kind, event, key, self)
 
     def signal_ready(self, key: bytes) -> None:
-        """A collection at `key` got elements: whoever is blocked on it may be served."""
+        """A collection got elements, or another value or none is there: who waits may go on."""
         if self.blocked_keys and key in self.blocked_keys:
             self.keyspace.sink.ready(self, key)
 
     def _signal_ready(self, key: bytes, value: Value) -> None:
-        if key in self.blocked_keys and type(value) is not bytes:
+        if key in self.blocked_keys:
             self.keyspace.sink.ready(self, key)
 
     # ---------------------------------------------------------------- expiry

@@ -344,6 +344,13 @@ WAITS = "XREADGROUP GROUP g ann BLOCK 0 STREAMS s >"
         (["XREAD BLOCK 0 STREAMS s $"], ["XADD s MAXLEN 0 5-0 f v"]),
         ([WAITS, "XREAD BLOCK 0 STREAMS s $"], ["XGROUP DESTROY s g"]),
         ([WAITS], ["SADD t 1", "RENAME t s"]),
+        ([WAITS, "XREAD BLOCK 0 STREAMS s $"], ["DEL s"]),
+        ([WAITS, WAITS], ["SET s v"]),
+        ([WAITS], ["RENAME s t"]),
+        ([WAITS], ["FLUSHDB"]),
+        ([WAITS], ["PEXPIRE s -1"]),
+        ([WAITS], ["SINTERSTORE s none"]),
+        ([WAITS], ["MULTI", "DEL s", "XADD s 5-0 f v", "XGROUP CREATE s g 0", "EXEC"]),
     ],
 )
 def test_waiting_readers_are_served_as_by_redis(

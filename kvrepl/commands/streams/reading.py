@@ -176,7 +176,9 @@ def xreadgroup(c: Client, argv: list[bytes]) -> Reply:
         delivery = _Delivery(c, db, key, value, group, request)
         return _by_stream(c, [(key, delivery.news(delivery.consumer(), count))])
 
-    c.engine.blocking.block(c, request.keys, timeout_ms=request.block_ms, serve=serve)
+    c.engine.blocking.block(
+        c, request.keys, timeout_ms=request.block_ms, serve=serve, needs_key=True
+    )
     return BLOCKED
 
 

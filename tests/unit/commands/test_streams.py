@@ -157,3 +157,17 @@ def test_snapshot_keeps_streams_empty_ones_too(session: Session) -> None:
     assert loader.close().keys == 2
     assert digest_dataset([(0, list(session.client.db.items()))]) == before
     assert session.run("XINFO", "GROUPS", "empty")[0][b"name"] == b"g"
+
+
+@pytest.mark.parametrize("command", ["flushall", "swapdb 0 1", "move s 3"])
+def test_xreadgroup_whose_stream_goes_away_waits_no_longer(session: Session, command: str) -> None:
+    session.run("xgroup", "create", "s", "g", "$", "mkstream")
+    reader = session.engine.connect()
+    session.engine.run(reader, [b"xreadgroup group g me block 0 streams s >".split()])
+    assert reader.wait is not None
+
+    session.run(*command.split())
+    session.engine.settle()
+
+    assert reader.wait is None
+    assert reader.out == [b"-UNBLOCKED the stream key no longer exists\r\n"]
