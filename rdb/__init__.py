@@ -15,7 +15,9 @@ from rdb.checksum import crc64
 from rdb.dialect import Dialect
 from rdb.errors import RdbError
 from rdb.files import read, read_stream
+from rdb.keys import load_keys
 from rdb.modules import ModuleValue
+from rdb.packed import PACKED, Packed
 from rdb.payload import decode_payload, encode_payload, verify_payload
 from rdb.reader import RdbReader
 from rdb.records import (
@@ -34,7 +36,7 @@ from rdb.records import (
     SlotInfo,
 )
 from rdb.streams import Consumer, Group, Pending, Producer, Producers, Stream
-from rdb.values import ExpiringHash, decode_value, encode_value
+from rdb.values import ExpiringHash, decode_packed, decode_value, encode_value
 from rdb.writer import (
     RdbWriter,
     encode_aux,
@@ -47,6 +49,7 @@ from rdb.writer import (
 )
 
 __all__ = [
+    "PACKED",
     "Array",
     "Aux",
     "Consumer",
@@ -61,6 +64,7 @@ __all__ = [
     "KeyMetadata",
     "ModuleAux",
     "ModuleValue",
+    "Packed",
     "Pending",
     "Producer",
     "Producers",
@@ -74,6 +78,7 @@ __all__ = [
     "SlotInfo",
     "Stream",
     "crc64",
+    "decode_packed",
     "decode_payload",
     "decode_value",
     "encode_aux",
@@ -85,6 +90,7 @@ __all__ = [
     "encode_select_db",
     "encode_strings",
     "encode_value",
+    "load_keys",
     "read",
     "read_stream",
     "verify_payload",

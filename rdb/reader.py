@@ -57,6 +57,8 @@ from rdb.templates import decode_template
 from rdb.values import decode_value
 
 _MAX_DB = 0x7FFFFFFF
+_FIRST_OPCODE = 200
+"""Whatever is below is a value type."""
 _MAX_SLOT_RANGES = 16384
 
 
@@ -67,6 +69,9 @@ class RdbReader:
         verify_checksum: whether to compute and compare the checksum at the end.
         raw_values: give `Key.value` as its encoded bytes instead of decoding it.
         accelerate: whether the compiled loop may be used; for tests.
+        take: called with (data, position, database) where a key may stand; it takes as many keys
+            as it likes (rdb.keys) and returns the position after them. Those do not come as
+            records, and it may see keys before records that stand in front of them were read.
 
     Attributes:
         finished: whether the end was reached.
@@ -81,6 +86,7 @@ class RdbReader:
         verify_checksum: bool = True,
         raw_values: bool = False,
         accelerate: bool = True,
+        take: Callable[[bytes, int, int], int] | None = None,
     ) -> None:
         self.finished = False
         self.offset = 0
@@ -89,6 +95,7 @@ class RdbReader:
         self._raw_values = raw_values
         compiled = accelerate and not raw_values and accel is not None
         self._parse_strings = accel.parse_strings if compiled else None
+        self._take = take
         self._carry: bytearray | None = None
         self._needed = 0
         self._measure: Measure | None = None
@@ -191,14 +198,19 @@ class RdbReader:
         """Append the whole records of `data`; return the position after the last of them."""
         pos = 0
         size = len(data)
-        parse_strings = self._parse_strings
+        parse_strings, take = self._parse_strings, self._take
         self._unfinished = None
         try:
             if self._version < 0:
                 pos = self._parse_header(data, records)
             while pos < size and not self.finished:
                 opcode = data[pos]
-                if parse_strings is not None and opcode in (c.TYPE_STRING, c.OP_EXPIRE_MS):
+                if take is not None and (opcode < _FIRST_OPCODE or opcode == c.OP_EXPIRE_MS):
+                    after = take(data, pos, self._db)
+                    if after != pos:
+                        pos = after
+                        continue
+                elif parse_strings is not None and opcode in (c.TYPE_STRING, c.OP_EXPIRE_MS):
                     # hot: stops before what it does not understand, and so do not we.
                     after = parse_strings(data, pos, self._db, records)
                     if after != pos:

@@ -37,6 +37,7 @@ from rdb.dialect import REDIS, Dialect
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
 from rdb.modules import decode_module
+from rdb.packed import Packed
 from rdb.streams import NODE_MAX_BYTES, NODE_MAX_ENTRIES, decode_stream, encode_stream
 from rdb.strings import decode_string, decode_strings, encode_string
 from rdb.templates import REFERENCES, decode_reference, decode_template_listpack
@@ -105,6 +106,11 @@ def decode_value(
         name = c.TYPE_NAMES[type_code]
         raise RdbError(f"{name}: {error.message}", offset=pos) from None
     raise RdbError(f"unknown value type {type_code}", offset=pos)
+
+
+def decode_packed(value: Packed) -> Value:
+    """Decode a value that was kept packed. Cost: O(bytes)."""
+    return decode_value(value.type_code, bytes(value), 0)[0]
 
 
 def _refuse_twins(elements: Collection[bytes], what: str) -> None:
@@ -390,7 +396,8 @@ def encode_value(
             24 (an ExpiringHash some of whose fields expire).
         value: as the reader gives it. A hash may also be a mapping, a set any collection, a
             sorted set any sequence of (member, score) ascending by score. For 11, 16, 17 and 20
-            a value of type bytes is taken for the packed blob itself.
+            a value of type bytes is taken for the packed blob itself. A Packed of the type is
+            copied, whatever the options say.
         compress: whether LZF may be used (`rdbcompression`).
         list_max_listpack_size: as the directive of that name: -1..-5 for nodes of 4 to 64 KiB,
             positive for that many elements a node.
@@ -404,6 +411,9 @@ def encode_value(
     """
     if type_code == c.TYPE_STRING:
         return encode_string(value, compress)
+    if isinstance(value, Packed):
+        assert type_code == value.type_code, "a packed value can be written as nothing else"
+        return bytes(value)
     if type_code == c.TYPE_LIST_QUICKLIST_2:
         return encode_quicklist(value, list_max_listpack_size, compress)
     if type_code in (c.TYPE_LIST, c.TYPE_SET):

@@ -5,10 +5,10 @@
 A key is [FC expires at ms] [F8 idle | F9 freq] type key value. The functions each make one
 piece; RdbWriter strings them together and keeps the checksum.
 
-`encode_strings` makes the records of every plain string in one dict. It is what a snapshot
-child spends its time in, and the compiled form must be used there: it only borrows references,
-while any Python loop writes a reference count into each object it looks at and so copies the
-pages that the child is meant to share with its parent.
+`encode_strings` makes the records of every string and packed value (rdb.packed) in one dict. It
+is what a snapshot child spends its time in, and the compiled form must be used there: it only
+borrows references, while any Python loop writes a reference count into each object it looks at
+and so copies the pages that the child is meant to share with its parent.
 
 Source: rdbSaveRio, rdbSaveKeyValuePair in rdb.c.
 """
@@ -22,6 +22,7 @@ from rdb import constants as c
 from rdb.accel import accel
 from rdb.checksum import crc64
 from rdb.lengths import encode_length
+from rdb.packed import Packed
 from rdb.strings import encode_string
 from rdb.values import LIST_MAX_LISTPACK_SIZE, Value, encode_value
 
@@ -108,13 +109,19 @@ def encode_strings_reference(
     leftovers: list[bytes] = []
     count = 0
     for key, value in segment.items():
-        if type(value) is not bytes:
+        if type(value) is bytes:
+            type_code, body = c.TYPE_STRING, encode_string(value, compress)
+        elif isinstance(value, Packed):
+            type_code, body = value.type_code, value
+        else:
             leftovers.append(key)
             continue
-        expires_at_ms = expires.get(key)
-        if expires_at_ms is not None:
-            out.append(b"\xfc" + expires_at_ms.to_bytes(8, "little", signed=True))
-        out += (b"\x00", encode_string(key, compress), encode_string(value, compress))
+        out += (
+            encode_key_prefix(expires.get(key)),
+            type_code.to_bytes(1, "big"),
+            encode_string(key, compress),
+            body,
+        )
         count += 1
     return b"".join(out), count, leftovers
 
@@ -122,7 +129,7 @@ def encode_strings_reference(
 def encode_strings(
     segment: dict[bytes, Any], expires: dict[bytes, int], compress: bool = True
 ) -> tuple[bytes, int, list[bytes]]:
-    """Encode every key of a dict whose value is a plain string.
+    """Encode every key of a dict whose value is a string, as bytes, or packed.
 
     Args:
         segment: key -> value; neither is changed, nor, in the compiled form, its reference
@@ -133,8 +140,8 @@ def encode_strings(
         compress: whether LZF may be used.
 
     Returns:
-        (records, how many, the keys whose value is not of type bytes, for the caller to
-        encode). Cost: O(bytes).
+        (records, how many, the keys with other values, for the caller to encode).
+        Cost: O(bytes).
     """
     return _encode_strings(segment, expires, compress)
 

@@ -60,7 +60,7 @@ def store(db: Database, key: bytes, value: Any, kind: int, event: bytes) -> None
         event: its name.
     """
     if len(value):
-        db.get_for_write(key)  # what is expired there is first deleted for that reason
+        db.exists_for_write(key)  # what is expired there is first deleted for that reason
         db.set(key, value)
         db.changed(key, kind, event)
     elif db.delete(key):

@@ -71,7 +71,7 @@ def _expire(c: Client, argv: list[bytes], base_ms: int, unit_ms: int) -> Reply:
         raise CommandError(b"ERR invalid expire time in '%b' command" % argv[0].lower())
     when = when * unit_ms + base_ms
     db, key = c.db, argv[1]
-    if db.get_for_write(key) is None:
+    if not db.exists_for_write(key):
         return 0
     if conditions and not _holds(conditions, db.expires_at_ms(key), when):
         return 0
@@ -144,7 +144,7 @@ def pexpiretime(c: Client, argv: list[bytes]) -> Reply:
 
 
 def _expires_in(c: Client, key: bytes, since_ms: int, unit_ms: int) -> int:
-    if c.db.get(key) is None:
+    if c.db.get_packed(key) is None:
         return NO_KEY
     expires_at_ms = c.db.expires_at_ms(key)
     if expires_at_ms is None:
@@ -157,7 +157,7 @@ def _expires_in(c: Client, key: bytes, since_ms: int, unit_ms: int) -> int:
 def persist(c: Client, argv: list[bytes]) -> Reply:
     """Take a key's time to live away. O(1)."""
     db, key = c.db, argv[1]
-    if db.get_for_write(key) is None or not db.persist(key):
+    if not db.exists_for_write(key) or not db.persist(key):
         return 0
     db.changed(key, NOTIFY_GENERIC, b"persist")
     return 1

@@ -115,7 +115,7 @@ def object_help(c: Client, argv: list[bytes]) -> Reply:
 
 
 def _look_at(db: Database, key: bytes) -> Any:
-    """The value, without counting a hit or a miss; an expired key is not there."""
+    """The value, maybe packed, without counting a hit or a miss; an expired key is not there."""
     return db.peek(key) if db.exists(key) else None
 
 
@@ -151,7 +151,7 @@ def memory_usage(c: Client, argv: list[bytes]) -> Reply:
 
 def _value_bytes(value: Any, samples: int) -> int:
     """What a value costs; `samples` elements are looked at, 0 for all. O(samples)."""
-    if type(value) in (bytes, bytearray):
+    if isinstance(value, (bytes, bytearray)):  # strings, and packed collections
         return getsizeof(value)
     elements: Iterable[Any] = value
     if type(value) is HashValue:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.commands.arguments import database, integer
 from kvrepl.config.notify import NOTIFY_GENERIC
+from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.engine.spec import command
 from kvrepl.errors import NO_SUCH_KEY, SYNTAX, CommandError
 from kvrepl.keyspace.encoding import type_name
-from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from kvrepl.resp.values import OK, Reply, Status
 from rdb import RdbError
 from rdb.payload import decode_payload, encode_payload, verify_payload
@@ -43,7 +43,7 @@ def _delete(c: Client, argv: list[bytes]) -> int:
     db = c.db
     count = 0
     for key in argv[1:]:
-        if db.get_for_write(key) is not None:
+        if db.exists_for_write(key):
             db.delete(key)
             db.changed(key, NOTIFY_GENERIC, b"del")
             count += 1
@@ -68,19 +68,19 @@ def unlink(c: Client, argv: list[bytes]) -> Reply:
 @command("exists", -2, "readonly fast", keys=["RO @1..-1"], acl="keyspace", tips=_SUM)
 def exists(c: Client, argv: list[bytes]) -> Reply:
     """Count how many of the keys exist, one named twice counting twice. O(keys)."""
-    return len(argv) - 1 - list(map(c.db.get, argv[1:])).count(None)
+    return len(argv) - 1 - list(map(c.db.get_packed, argv[1:])).count(None)
 
 
 @command("touch", -2, "readonly fast", keys=["RO @1..-1"], acl="keyspace", tips=_SUM)
 def touch(c: Client, argv: list[bytes]) -> Reply:
     """Count how many of the keys exist, and take that for an access. O(keys)."""
-    return len(argv) - 1 - list(map(c.db.get, argv[1:])).count(None)
+    return len(argv) - 1 - list(map(c.db.get_packed, argv[1:])).count(None)
 
 
 @command("type", 2, "readonly fast", keys=["RO @1"], acl="keyspace")
 def type_(c: Client, argv: list[bytes]) -> Reply:
     """Tell the type of the value stored at a key. O(1)."""
-    value = c.db.get(argv[1])
+    value = c.db.get_packed(argv[1])
     return Status(b"none" if value is None else type_name(value))
 
 
@@ -120,7 +120,7 @@ def _rename(c: Client, argv: list[bytes], *, replace: bool) -> bool:
     if old == new:
         return False
     expires_at_ms = db.expires_at_ms(old)
-    if db.get_for_write(new) is not None:
+    if db.exists_for_write(new):
         if not replace:
             return False
         db.delete(new)
@@ -148,7 +148,7 @@ def move(c: Client, argv: list[bytes]) -> Reply:
     if value is None:
         return 0
     expires_at_ms = source.expires_at_ms(key)
-    if target.get_for_write(key) is not None:
+    if target.exists_for_write(key):
         return 0
     source.delete(key)
     _put(target, key, value, expires_at_ms)
@@ -180,7 +180,7 @@ def copy(c: Client, argv: list[bytes]) -> Reply:
     if value is None:
         return 0
     expires_at_ms = source.expires_at_ms(key)
-    if target.get_for_write(new) is not None:
+    if target.exists_for_write(new):
         if not replace:
             return 0
         target.delete(new)
@@ -209,7 +209,7 @@ def _copy(value: Any) -> Any:
 )
 def dump(c: Client, argv: list[bytes]) -> Reply:
     """Get a key's value in the form in which RESTORE takes it. O(elements)."""
-    value = c.db.get(argv[1])
+    value = c.db.get_packed(argv[1])
     if value is None:
         return None
     config = c.engine.config
@@ -249,7 +249,7 @@ def restore_asking(c: Client, argv: list[bytes]) -> Reply:
 def _restore(c: Client, argv: list[bytes]) -> Reply:
     replace, absolute = _restore_options(argv)
     db, key = c.db, argv[1]
-    if not replace and db.get_for_write(key) is not None:
+    if not replace and db.exists_for_write(key):
         raise BUSYKEY
     ttl_ms = integer(argv[2])
     if ttl_ms < 0:

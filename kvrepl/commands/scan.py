@@ -63,7 +63,9 @@ def scan(c: Client, argv: list[bytes]) -> Reply:
         found = list(filter(matches, found))
     if kind is not None:
         # As in Redis, the type is asked of the key whatever its age, and counts as a look-up.
-        found = [key for key in found if (v := db.get(key)) is not None and type_name(v) == kind]
+        found = [
+            key for key in found if (v := db.get_packed(key)) is not None and type_name(v) == kind
+        ]
     else:
         found = list(filter(db.exists, found))
     _unwrap(c)

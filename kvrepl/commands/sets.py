@@ -68,7 +68,7 @@ def srem(c: Client, argv: list[bytes]) -> Reply:
 def smove(c: Client, argv: list[bytes]) -> Reply:
     """Move a member from one set to another. O(1)."""
     db, from_key, to_key, member = c.db, argv[1], argv[2], argv[3]
-    source = db.edit(from_key, SetValue) if db.get_for_write(from_key) is not None else None
+    source = db.edit(from_key, SetValue) if db.exists_for_write(from_key) else None
     if source is None:
         return 0
     target = db.edit(to_key, SetValue)

@@ -212,7 +212,7 @@ def _store(c: Client, key: bytes, output: list[bytes | None]) -> int:
     if output:
         db.set(key, ListValue(c.engine.keyspace.limits, [each or b"" for each in output]))
         db.changed(key, NOTIFY_LIST, b"sortstore", len(output))
-    elif db.get_for_write(key) is not None:
+    elif db.exists_for_write(key):
         db.delete(key)
         db.changed(key, NOTIFY_GENERIC, b"del")
     return len(output)

@@ -86,7 +86,7 @@ def _set_with_options(c: Client, argv: list[bytes]) -> Reply:
     db, key, value = c.db, argv[1], argv[2]
     expires_at_ms = expiry_at_ms(c, when, unit, b"set") if unit else 0
     old = db.read_string(key) if want_old else None
-    if condition and (db.get_for_write(key) is not None) != (condition == b"XX"):
+    if condition and db.exists_for_write(key) != (condition == b"XX"):
         return old
     db.set(key, value, keep_ttl)
     db.changed(key, NOTIFY_STRING, b"set")
@@ -102,7 +102,7 @@ def _set_with_options(c: Client, argv: list[bytes]) -> Reply:
 @command("setnx", 3, "write denyoom fast", keys=["OW insert @1"], acl="string")
 def setnx(c: Client, argv: list[bytes]) -> Reply:
     """Set the value of a key, only if the key does not exist. O(1)."""
-    if c.db.get_for_write(argv[1]) is not None:
+    if c.db.exists_for_write(argv[1]):
         return 0
     c.db.set(argv[1], argv[2])
     c.db.changed(argv[1], NOTIFY_STRING, b"set")
@@ -383,7 +383,7 @@ def mset(c: Client, argv: list[bytes]) -> Reply:
 )
 def msetnx(c: Client, argv: list[bytes]) -> Reply:
     """Set multiple keys to multiple values, only if none of the keys exist. O(keys)."""
-    if len(argv) % 2 == 1 and any(c.db.get_for_write(key) is not None for key in argv[1::2]):
+    if len(argv) % 2 == 1 and any(c.db.exists_for_write(key) for key in argv[1::2]):
         return 0
     _set_many(c, argv, b"msetnx")
     return 1

@@ -66,7 +66,6 @@ class SetValue:
         Cost: O(n), several times faster than adding large sets member by member.
         Source: rdbLoadObject in rdb.c (RDB_TYPE_SET, RDB_TYPE_SET_INTSET).
         """
-        made = cls(limits)
         table: dict[bytes, None] = dict.fromkeys(members)
         if len(table) <= min(limits.set_max_intset_entries, MAX_INTSET_ENTRIES):
             numbers = []
@@ -77,8 +76,20 @@ class SetValue:
                 numbers.append(number)
             else:
                 numbers.sort()
-                made._items = _array_for(numbers)
-                return made
+                return cls.of_integers(limits, numbers)
+        return cls.of_table(limits, table)
+
+    @classmethod
+    def of_integers(cls, limits: Limits, ordered: list[int]) -> SetValue:
+        """Make an intset of ascending integers of 64 bits. O(n)."""
+        made = cls(limits)
+        made._items = _array_for(ordered)
+        return made
+
+    @classmethod
+    def of_table(cls, limits: Limits, table: dict[bytes, None]) -> SetValue:
+        """Take over a dict as a hashtable. O(1), O(n) for a large one."""
+        made = cls(limits)
         made._items = table_of(table)
         return made
 

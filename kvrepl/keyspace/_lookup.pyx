@@ -9,7 +9,7 @@ Optional: kvrepl.keyspace.keyspace binds it where it was built.
 """
 
 from cpython.bytearray cimport PyByteArray_CheckExact
-from cpython.bytes cimport PyBytes_CheckExact
+from cpython.bytes cimport PyBytes_Check, PyBytes_CheckExact
 from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_SetItem
 from cpython.object cimport PyObject, PyObject_Hash
 
@@ -33,7 +33,7 @@ cdef Py_ssize_t BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
 cdef Py_ssize_t DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
 
 NAMES = (
-    "get", "get_for_write", "read", "edit", "read_string", "edit_string", "set", "changed",
+    "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string", "edit_string", "set", "changed",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -98,6 +98,14 @@ cdef object find(object db, object key, bint for_write):
     return found
 
 
+cdef inline object unpacked(object db, object key, object value):
+    """What a packed value stands for; any other value as it is."""
+    # Only packed values are of a subclass of bytes.
+    if PyBytes_Check(value) and not PyBytes_CheckExact(value):
+        return db._unpack(key, value)
+    return value
+
+
 cdef object find_counted(object db, object key):
     """The same for a read command: counts hit or miss."""
     cdef PyObject *keyspace = keyspace_of(db)
@@ -113,19 +121,33 @@ cdef object find_counted(object db, object key):
 
 def get(self, key):
     """See kvrepl.keyspace.database.Database.get."""
+    return unpacked(self, key, find_counted(self, key))
+
+
+def get_packed(self, key):
+    """See kvrepl.keyspace.database.Database.get_packed."""
     return find_counted(self, key)
 
 
 def get_for_write(self, key):
     """See kvrepl.keyspace.database.Database.get_for_write."""
     keyspace_of(self)
-    return find(self, key, True)
+    return unpacked(self, key, find(self, key, True))
+
+
+def exists_for_write(self, key):
+    """See kvrepl.keyspace.database.Database.exists_for_write."""
+    keyspace_of(self)
+    return find(self, key, True) is not None
 
 
 def read(self, key, kind):
     """See kvrepl.keyspace.database.Database.read."""
     value = find_counted(self, key)
     if value is None or type(value) is kind:
+        return value
+    value = unpacked(self, key, value)
+    if type(value) is kind:
         return value
     raise WRONGTYPE
 
@@ -135,6 +157,9 @@ def edit(self, key, kind):
     keyspace_of(self)
     value = find(self, key, True)
     if value is None or type(value) is kind:
+        return value
+    value = unpacked(self, key, value)
+    if type(value) is kind:
         return value
     raise WRONGTYPE
 

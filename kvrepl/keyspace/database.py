@@ -12,6 +12,8 @@ bounded stall), and SCAN, FLUSHALL ASYNC and the snapshot go segment by segment.
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
 `kvrepl.datatypes`. A collection is never empty here: who takes the last element deletes the key.
+What was loaded and not looked at yet may be packed (`kvrepl.datatypes.packed`); the methods below
+unpack it in its place and never give it away, but for those that say so.
 
 Expiry. What a logically expired key looks like depends on who asks (`Keyspace.expiry_mode`):
 
@@ -32,7 +34,9 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kvrepl.config.notify import NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
+from kvrepl.datatypes.packed import unpack
 from kvrepl.errors import WRONGTYPE
+from rdb.packed import Packed
 
 if TYPE_CHECKING:
     from random import Random
@@ -98,11 +102,19 @@ class Database:
         return sum(map(len, self.expires))
 
     def peek(self, key: bytes) -> Value | None:
-        """The value as it stands, without regard to expiry, counters or access time. O(1)."""
+        """The value as it stands, without regard to expiry, counters or access time. O(1).
+
+        A packed value is given packed.
+        """
         return self.segments[hash(key) & self.mask].get(key)
 
     def get(self, key: bytes) -> Value | None:
         """Look a key up for a read command: counts hit or miss. O(1)."""
+        value = self.get_packed(key)
+        return self._unpack(key, value) if isinstance(value, Packed) else value
+
+    def get_packed(self, key: bytes) -> Value | None:
+        """The same for a command that needs no elements: a packed value is given packed. O(1)."""
         i = hash(key) & self.mask
         value = self.segments[i].get(key)
         if value is not None:
@@ -124,7 +136,19 @@ class Database:
             expires = self.expires[i]
             if expires and key in expires and self._gone(key, expires[key], for_write=True):
                 return None
+            if isinstance(value, Packed):
+                return self._unpack(key, value)
         return value
+
+    def exists_for_write(self, key: bytes) -> bool:
+        """Whether `get_for_write` would find a key; unpacks nothing. O(1)."""
+        i = hash(key) & self.mask
+        if key not in self.segments[i]:
+            return False
+        expires = self.expires[i]
+        return (
+            not expires or key not in expires or not self._gone(key, expires[key], for_write=True)
+        )
 
     def exists(self, key: bytes) -> bool:
         """Whether a key is visible now; counts nothing. O(1)."""
@@ -184,6 +208,12 @@ class Database:
         if value is None or type(value) is bytes or type(value) is bytearray:
             return value
         raise WRONGTYPE
+
+    def _unpack(self, key: bytes, value: Packed) -> Value:
+        """Put the collection that a packed value stands for in its place. O(size)."""
+        unpacked = unpack(value, self.keyspace.limits)
+        self.segments[hash(key) & self.mask][key] = unpacked
+        return unpacked
 
     # ---------------------------------------------------------------- writing
 
@@ -331,14 +361,16 @@ class Database:
             yield from segment
 
     def items(self) -> Iterator[tuple[bytes, Value, int | None]]:
-        """Every key with its value and expiry instant, segment by segment."""
+        """Every key with its value and expiry instant, segment by segment.
+
+        Packed values are unpacked for the caller alone, and stay packed here.
+        """
+        limits = self.keyspace.limits
         for segment, expires in zip(self.segments, self.expires, strict=True):
-            if expires:
-                for key, value in segment.items():
-                    yield key, value, expires.get(key)
-            else:
-                for key, value in segment.items():
-                    yield key, value, None
+            for key, value in segment.items():
+                if isinstance(value, Packed):
+                    value = unpack(value, limits)
+                yield key, value, expires.get(key) if expires else None
 
     def random_key(self, rng: Random) -> bytes | None:
         """A visible key drawn evenly, or None where there is none.

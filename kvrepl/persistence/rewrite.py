@@ -17,10 +17,10 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain, islice
 from typing import Any, Final
 
+from kvrepl.datatypes.records import file_stream
 from kvrepl.datatypes.streams import StreamValue
 from kvrepl.persistence.aof import select, timestamp
 from kvrepl.persistence.disk import Log
-from kvrepl.persistence.records import file_stream
 from rdb.streams import Group, Pending, Stream, StreamId
 
 ITEMS_PER_COMMAND: Final = 64

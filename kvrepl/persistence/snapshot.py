@@ -4,11 +4,13 @@
     SnapshotLoader   chunks of bytes -> keyspace     at start, for a full sync, for DEBUG RELOAD
 
 Writing goes segment by segment through one seam, `rdb.encode_strings`, which encodes every plain
-string of a segment at once and, compiled, writes to no reference count, so that a child does not
-copy the memory that it shares with its parent; the other values of the segment follow one by one.
+string and packed value of a segment at once and, compiled, writes to no reference count, so that
+a child does not copy the memory that it shares with its parent; the other values of the segment
+follow one by one.
 
-Loading is push-driven: `feed` takes whatever bytes came and puts whole records into place; nothing
-counts as expired while loading, except that a master drops what expired while it was down.
+Loading is push-driven: `feed` takes whatever bytes came and puts whole records into place, most of
+them through another seam, `rdb.load_keys`, which keeps small collections packed; nothing counts as
+expired while loading, except that a master drops what expired while it was down.
 
 Source: Redis 7.0 rdb.c (rdbSaveRio, rdbLoadRioWithLoadingCtx).
 """
@@ -22,10 +24,11 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rdb
 from kvrepl import REDIS_VERSION
+from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.numbers import parse_int
-from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
+from rdb.keys import load_keys
 from rdb.writer import encode_strings
 
 if TYPE_CHECKING:
@@ -192,7 +195,7 @@ class SnapshotLoader:
         self._drop_expired_at_ms = drop_expired_at_ms
         self._replace = replace
         self._log = log
-        self._reader = RdbReader(verify_checksum=verify_checksum)
+        self._reader = RdbReader(verify_checksum=verify_checksum, take=self._take)
         self.loaded = Loaded()
 
     @property
@@ -217,24 +220,8 @@ class SnapshotLoader:
             RdbError: they are malformed, name a database that there is not, hold a type that
                 cannot be loaded, or a key for the second time.
         """
-        databases, loaded = self._databases, self.loaded
-        current = -1
-        keys = 0
-        mask, segments = 0, databases[0].segments
         for record in self._reader.feed(data):
             if type(record) is Key:
-                # hot: benchmarks/load. Nearly every record is a key, most are plain strings.
-                number, key, type_code, value, expires_at_ms, _, _ = record
-                if type_code == TYPE_STRING and expires_at_ms is None:
-                    if number != current:
-                        current = number
-                        mask, segments = databases[number].mask, databases[number].segments
-                    segment = segments[hash(key) & mask]
-                    size = len(segment)
-                    segment[key] = value
-                    if len(segment) != size:
-                        keys += 1
-                        continue
                 self._put(record)
             elif isinstance(record, SelectDb):
                 if record.db >= len(self._databases):
@@ -250,8 +237,7 @@ class SnapshotLoader:
                         f" {record.value.decode(errors='replace')}"
                     )
             elif isinstance(record, Function):
-                loaded.functions.append(record.code)
-        loaded.keys += keys
+                self.loaded.functions.append(record.code)
 
     def close(self) -> Loaded:
         """Say that there is no more; returns what was found.
@@ -267,6 +253,25 @@ class SnapshotLoader:
             f" {loaded.expired}{skipped}."
         )
         return loaded
+
+    def _take(self, data: bytes, pos: int, number: int) -> int:
+        """Put the strings and the small collections that follow each other into place."""
+        if number >= len(self._databases):
+            return pos  # the record of the database is refused
+        db = self._databases[number]
+        pos, keys, earliest_ms = load_keys(
+            data,
+            pos,
+            db.segments,
+            db.expires,
+            db.due_ms,
+            self._keyspace.limits,
+            self._drop_expired_at_ms,
+        )
+        self.loaded.keys += keys
+        if earliest_ms is not None:
+            db.earliest_ms = min(db.earliest_ms, earliest_ms)
+        return pos
 
     def _put(self, record: Key) -> None:
         number, key, type_code, plain, expires_at_ms, _, _ = record

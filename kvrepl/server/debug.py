@@ -17,17 +17,19 @@ from kvrepl import glob
 from kvrepl.commands.arguments import integer
 from kvrepl.config.notify import NOTIFY_STRING
 from kvrepl.config.text import parse_memory
+from kvrepl.datatypes.packed import unpack
+from kvrepl.datatypes.records import rdb_type_and_value
 from kvrepl.errors import NO_SUCH_KEY, CommandError, StorageError
 from kvrepl.keyspace.digest import digest_dataset, digest_value
 from kvrepl.keyspace.encoding import encoding
 from kvrepl.numbers import parse_float
-from kvrepl.persistence.records import rdb_type_and_value
 from kvrepl.persistence.snapshot import SnapshotLoader
 from kvrepl.resp.values import OK, Encoded, Push, Reply, SetReply, Status, Verbatim
-from rdb import RdbError, encode_key
+from rdb import Packed, RdbError, encode_key
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
+    from kvrepl.keyspace.database import Database
     from kvrepl.server.app import Server
 
 Handler = Callable[["Server", "Client", list[bytes]], Reply]
@@ -80,7 +82,7 @@ def _digest_value(server: Server, client: Client, argv: list[bytes]) -> Reply:
     db = client.db
     found = []
     for key in argv[2:]:
-        value = db.peek(key)
+        value = _value_of(db, key)
         if value is None:
             found.append(Status(b"0" * 40))
         else:
@@ -244,10 +246,16 @@ def _sdslen(server: Server, client: Client, argv: list[bytes]) -> Reply:
 
 
 def _value(client: Client, key: bytes) -> Any:
-    value = client.db.peek(key)
+    value = _value_of(client.db, key)
     if value is None:
         raise NO_SUCH_KEY
     return value
+
+
+def _value_of(db: Database, key: bytes) -> Any:
+    """A value, unpacked, without a look-up that would be counted."""
+    value = db.peek(key)
+    return unpack(value, db.keyspace.limits) if isinstance(value, Packed) else value
 
 
 @_sub(b"quicklist-packed-threshold", 3)

@@ -30,11 +30,11 @@ from typing import Final, NamedTuple, ParamSpec, TypeVar
 import click
 
 from kvrepl.datatypes.limits import Limits
+from kvrepl.datatypes.records import from_rdb
 from kvrepl.errors import AofError, StorageError
 from kvrepl.keyspace.encoding import type_name
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.aof import AofReplay, EndKind, select
-from kvrepl.persistence.records import from_rdb
 from kvrepl.persistence.rewrite import REWRITERS
 from kvrepl.resp import encode_command
 from kvrepl.toolbox.aof_cut import (

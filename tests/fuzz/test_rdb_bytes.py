@@ -60,7 +60,7 @@ def damage(data: bytes, rng: random.Random) -> bytes:
     return bytes(damaged)
 
 
-def read_all(data: bytes, pieces: list[int], **options: bool) -> tuple[list[rdb.Record], str]:
+def read_all(data: bytes, pieces: list[int], **options: Any) -> tuple[list[rdb.Record], str]:
     """Records and the error, "" for none."""
     reader = rdb.RdbReader(verify_checksum=False, **options)
     records: list[rdb.Record] = []

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from kvrepl.datatypes import HashValue, Limits, ListValue, SetValue, SortedSet
+from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.keyspace.digest import digest_dataset, digest_value
-from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb import constants as c
 from rdb.checksum import crc64
 from rdb.values import decode_value, encode_value

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvrepl.datatypes import HashValue, Limits, ListValue, SetValue, SortedSet
+from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.keyspace.digest import digest_value
-from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb.values import decode_value, encode_value
 
 START = st.sampled_from([0, 3, 120, 500, 520, 1600])

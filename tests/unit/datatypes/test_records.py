@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from kvrepl.datatypes import HashValue, Limits, ListValue, SetValue, SortedSet
+from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.datatypes.streams import StreamValue
 from kvrepl.keyspace.digest import digest_value
-from kvrepl.persistence.records import from_rdb, rdb_type_and_value
 from rdb import constants as c
 from rdb.errors import RdbError
 from rdb.streams import Consumer, Group, Pending, Stream

@@ -5,9 +5,9 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvrepl.datatypes.records import file_stream, from_rdb
 from kvrepl.datatypes.stream_nodes import MAX_ID, MIN_ID, StreamId, next_id, previous_id
 from kvrepl.datatypes.streams import UNKNOWN, Consumer, Group, Pending, StreamValue
-from kvrepl.persistence.records import file_stream, from_rdb
 from rdb import constants as c
 from rdb.values import decode_value, encode_value
 

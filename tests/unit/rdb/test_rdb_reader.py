@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -22,7 +23,7 @@ SMALL = [path for path in GOLDENS if path.stat().st_size < 12_000]
 TYPICAL = [path for path in READABLE if path.stat().st_size < 1_500]
 
 
-def read_in_pieces(pieces: Iterable[bytes], **options: bool) -> list[rdb.Record]:
+def read_in_pieces(pieces: Iterable[bytes], **options: Any) -> list[rdb.Record]:
     reader = rdb.RdbReader(**options)
     records: list[rdb.Record] = []
     for piece in pieces:

@@ -37,6 +37,7 @@ from kvrepl.datatypes.streams import Consumer, Group, Pending, StreamValue
 from rdb import constants as c
 from rdb import streams as file_streams
 from rdb.errors import RdbError
+from rdb.packed import Packed
 from rdb.streams import Stream
 from rdb.values import ExpiringHash
 
@@ -55,7 +56,7 @@ def rdb_type_and_value(value: object, limits: Limits) -> tuple[int, Plain]:
     """Say how a value is written.
 
     Args:
-        value: bytes, bytearray, a collection, or a stream (also as a file has it).
+        value: bytes, bytearray, a collection, also packed, or a stream (also as a file has it).
         limits: the server's thresholds; unused by the types of Redis 7.0, whose encodings are
             the values' own.
 
@@ -66,6 +67,8 @@ def rdb_type_and_value(value: object, limits: Limits) -> tuple[int, Plain]:
     """
     if type(value) is bytes:
         return c.TYPE_STRING, value
+    if isinstance(value, Packed):
+        return value.type_code, value
     if isinstance(value, bytearray):
         return c.TYPE_STRING, bytes(value)
     if isinstance(value, ListValue):
@@ -155,7 +158,12 @@ def _load_sorted_set(type_code: int, plain: list[tuple[bytes, float]], limits: L
     return SortedSet.of_scores(limits, scores, small)
 
 
-def _load_stream(type_code: int, plain: Stream, limits: Limits) -> StreamValue:
+def load_stream(plain: Stream) -> StreamValue:
+    """Make the stream that a file holds. O(size).
+
+    Raises:
+        RdbError: two of its groups, or two consumers of one of them, have the same name.
+    """
     value = StreamValue()
     for entry_id, fields in plain.entries:
         value.add(entry_id, fields)
@@ -252,7 +260,7 @@ _LOADERS: Final[dict[int, Callable[[int, Any, Limits], object]]] = {
     c.TYPE_ZSET_2: _load_sorted_set,
     c.TYPE_ZSET_ZIPLIST: _load_sorted_set,
     c.TYPE_ZSET_LISTPACK: _load_sorted_set,
-    c.TYPE_STREAM_LISTPACKS: _load_stream,
-    c.TYPE_STREAM_LISTPACKS_2: _load_stream,
-    c.TYPE_STREAM_LISTPACKS_3: _load_stream,
+    c.TYPE_STREAM_LISTPACKS: lambda type_code, plain, limits: load_stream(plain),
+    c.TYPE_STREAM_LISTPACKS_2: lambda type_code, plain, limits: load_stream(plain),
+    c.TYPE_STREAM_LISTPACKS_3: lambda type_code, plain, limits: load_stream(plain),
 }

@@ -1,0 +1,101 @@
+"""Keys of an RDB straight into dicts, for whoever keeps a dataset and not records of it.
+
+The dataset is a row of dicts, a key's place in it is `hash(key) & (len(row) - 1)`, and the times
+to live stand in a second row under the same index. Strings become bytes, small values of other
+types become Packed; a key that is anything else is left to the reader's records.
+
+Source: rdbLoadRioWithLoadingCtx in rdb.c.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rdb import constants as c
+from rdb.accel import accel
+from rdb.errors import Incomplete, RdbError
+from rdb.packed import PACKED, Thresholds, packed_end
+from rdb.strings import decode_string
+
+Row = list[dict[bytes, Any]]
+Taken = tuple[int, int, int | None]
+
+
+def load_keys_reference(
+    data: bytes,
+    pos: int,
+    segments: Row,
+    expires: list[dict[bytes, int]],
+    due_ms: list[int],
+    limits: Thresholds,
+    drop_before_ms: int | None,
+) -> Taken:
+    """Load in Python; see `load_keys`."""
+    size = len(data)
+    mask = len(segments) - 1
+    count = 0
+    earliest_ms: int | None = None
+    value: bytes
+    while pos < size:
+        at = pos
+        instant_ms = None
+        if data[at] == c.OP_EXPIRE_MS:
+            if at + 10 > size:
+                break
+            instant_ms = int.from_bytes(data[at + 1 : at + 9], "little", signed=True)
+            if drop_before_ms is not None and instant_ms < drop_before_ms:
+                break
+            at += 9
+        code = data[at]
+        try:
+            if not code:
+                key, at = decode_string(data, at + 1)
+                value, at = decode_string(data, at)
+            elif code in PACKED:
+                key, at = decode_string(data, at + 1)
+                end = packed_end(code, data, at, limits)
+                if end is None:
+                    break
+                value = PACKED[code](data[at:end])
+                at = end
+            else:
+                break
+        except (Incomplete, RdbError):
+            break
+        place = hash(key) & mask
+        segment = segments[place]
+        if key in segment:
+            break
+        segment[key] = value
+        if instant_ms is not None:
+            expires[place][key] = instant_ms
+            due_ms[place] = min(due_ms[place], instant_ms)
+            earliest_ms = instant_ms if earliest_ms is None else min(earliest_ms, instant_ms)
+        count += 1
+        pos = at
+    return pos, count, earliest_ms
+
+
+load_keys: Callable[
+    [bytes, int, Row, list[dict[bytes, int]], list[int], Thresholds, int | None], Taken
+] = load_keys_reference if accel is None else accel.load_keys
+"""Put the keys that stand from `pos` on into their places.
+
+It ends before the first that it leaves to others: one that is cut off or malformed, whose value is
+neither a string nor to be kept packed, that is over, or that is there already.
+
+Args:
+    data: whole or part of an RDB.
+    pos: where a record starts in it.
+    segments: key -> value, a power of two of dicts.
+    expires: key -> wall clock instant in ms, as many dicts.
+    due_ms: a lower bound of the instants in each; kept one.
+    limits: the thresholds in force.
+    drop_before_ms: leave keys that expire before this instant; None for none.
+
+Returns:
+    (position after the last key taken, how many were, the earliest instant among them or None).
+
+Cost: O(bytes).
+"""

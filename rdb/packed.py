@@ -1,0 +1,387 @@
+"""Values kept as the bytes that they have in an RDB: packed.
+
+A Packed is the encoded value itself, whole and checked, without type code and key. It costs what
+it costs in the file, is written again by copying it, and rdb.values.decode_packed, which cannot
+fail, makes the value of it.
+
+    class            type code   holds
+    PackedSet        2           length, member*
+    PackedHash       4           length, {field, value}*
+    PackedZset       5           length, {member, double}*
+    PackedIntset     11          a string: the intset
+    PackedHashList   16          a string: the listpack of field, value, ...
+    PackedZsetList   17          a string: the listpack of member, score, ...
+    PackedList       18          length, {container, string}*
+    PackedStream     19          a stream, see rdb.streams
+
+The strings inside may be compressed, and stay so.
+
+Only what is small is kept packed (MAX_BYTES, MAX_ELEMENTS, MAX_TEXT_BYTES), what every reader
+takes for the same value, and what a server with the given thresholds would load into the encoding
+that the type code stands for. `packed_end` says whether that holds; all else is for the
+decoder, which either decodes it or words the refusal.
+
+Source: rdbLoadObject in rdb.c of Redis 7.0, lpValidateIntegrityAndDups and
+intsetValidateIntegrity (sanitize-dump-payload yes).
+"""
+
+from __future__ import annotations
+
+import operator
+import re
+import struct
+from collections.abc import Sequence
+from typing import Any, ClassVar, Final, Protocol, TypeVar
+
+from rdb import constants as c
+from rdb.accel import accel
+from rdb.blobs import intset, listpack
+from rdb.errors import Incomplete, RdbError
+from rdb.lengths import decode_length
+from rdb.strings import decode_string, decode_strings
+
+MAX_BYTES: Final = 1 << 16
+"""Encoded size up to which a value is kept packed: it is decoded in one go when it is touched."""
+MAX_ELEMENTS: Final = 8192
+MAX_TEXT_BYTES: Final = 1 << 18
+"""The same in decoded elements, which compression makes many of few bytes, and in their bytes."""
+
+_DOUBLE: Final = struct.Struct("<d")
+_RAW_ID_BYTES: Final = 16
+_FLAG_DELETED: Final = 1
+_FLAG_SAME_FIELDS: Final = 2
+_MAX_GROUPS: Final = 64
+_U64: Final = (1 << 64) - 1
+_PLAIN_SCORE: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)")
+
+
+class Thresholds(Protocol):
+    """The directives that decide between a packed and an unpacked encoding on loading."""
+
+    hash_max_listpack_entries: int
+    hash_max_listpack_value: int
+    set_max_intset_entries: int
+    zset_max_listpack_entries: int
+    zset_max_listpack_value: int
+
+
+_T = TypeVar("_T")
+
+
+def _untracked(cls: type[_T]) -> type[_T]:
+    """Have the accelerator make the class: instances then have no header for the collector."""
+    made: type[_T] = cls if accel is None else accel.packed_type(cls)
+    return made
+
+
+@_untracked
+class Packed(bytes):
+    """An encoded value; its class says of which type."""
+
+    __slots__ = ()
+    type_code: ClassVar[int]
+
+
+@_untracked
+class PackedSet(Packed):
+    """A set that is a hash table."""
+
+    __slots__ = ()
+    type_code = c.TYPE_SET
+
+
+@_untracked
+class PackedHash(Packed):
+    """A hash that is a hash table."""
+
+    __slots__ = ()
+    type_code = c.TYPE_HASH
+
+
+@_untracked
+class PackedZset(Packed):
+    """A sorted set that is a skiplist."""
+
+    __slots__ = ()
+    type_code = c.TYPE_ZSET_2
+
+
+@_untracked
+class PackedIntset(Packed):
+    """A set of integers."""
+
+    __slots__ = ()
+    type_code = c.TYPE_SET_INTSET
+
+
+@_untracked
+class PackedHashList(Packed):
+    """A hash that is a listpack."""
+
+    __slots__ = ()
+    type_code = c.TYPE_HASH_LISTPACK
+
+
+@_untracked
+class PackedZsetList(Packed):
+    """A sorted set that is a listpack."""
+
+    __slots__ = ()
+    type_code = c.TYPE_ZSET_LISTPACK
+
+
+@_untracked
+class PackedList(Packed):
+    """A list."""
+
+    __slots__ = ()
+    type_code = c.TYPE_LIST_QUICKLIST_2
+
+
+@_untracked
+class PackedStream(Packed):
+    """A stream."""
+
+    __slots__ = ()
+    type_code = c.TYPE_STREAM_LISTPACKS_2
+
+
+PACKED: Final[dict[int, type[Packed]]] = {
+    each.type_code: each
+    for each in (
+        PackedSet,
+        PackedHash,
+        PackedZset,
+        PackedIntset,
+        PackedHashList,
+        PackedZsetList,
+        PackedList,
+        PackedStream,
+    )
+}
+"""The classes by type code."""
+if accel is not None:
+    accel.bind_packed(PACKED)
+
+
+def packed_end(type_code: int, data: bytes, pos: int, limits: Thresholds) -> int | None:
+    """Whether the value at `pos` may be kept packed, and where it ends.
+
+    The compiled form of it is a part of rdb._keys.load_keys.
+
+    Args:
+        type_code: one of PACKED.
+        data: the buffer; pos: where the value starts in it.
+        limits: the thresholds in force.
+
+    Returns:
+        The position after the value; None where it must be decoded, is cut off or malformed.
+
+    Cost: O(bytes).
+    """
+    try:
+        end = _CHECKS[type_code](data, pos, limits)
+    except (Incomplete, RdbError):
+        return None
+    return None if end is None or end - pos > MAX_BYTES else end
+
+
+def _small(texts: Sequence[bytes]) -> bool:
+    return 0 < len(texts) <= MAX_ELEMENTS and sum(map(len, texts)) <= MAX_TEXT_BYTES
+
+
+def _different(texts: Sequence[bytes]) -> bool:
+    return len(set(texts)) == len(texts)
+
+
+def _longest(texts: Sequence[bytes]) -> int:
+    return max(map(len, texts))
+
+
+def _set(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    count, pos = decode_length(data, pos)
+    if count > MAX_ELEMENTS:
+        return None
+    members, pos = decode_strings(data, pos, count)
+    if not _small(members) or not _different(members):
+        return None
+    if count <= limits.set_max_intset_entries:
+        numbers = map(listpack.integer_of, members)
+        if all(number is not None for number in numbers):
+            return None
+    return pos
+
+
+def _hash(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    count, pos = decode_length(data, pos)
+    if 2 * count > MAX_ELEMENTS:
+        return None
+    texts, pos = decode_strings(data, pos, 2 * count)
+    if not _small(texts) or not _different(texts[::2]):
+        return None
+    if count <= limits.hash_max_listpack_entries:
+        return pos if _longest(texts) > limits.hash_max_listpack_value else None
+    return pos
+
+
+def _zset(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    count, pos = decode_length(data, pos)
+    if count > MAX_ELEMENTS:
+        return None
+    members: list[bytes] = []
+    for _ in range(count):
+        member, pos = decode_string(data, pos)
+        members.append(member)
+        if pos + 8 > len(data):
+            return None
+        (score,) = _DOUBLE.unpack_from(data, pos)
+        if score != score:
+            return None
+        pos += 8
+    if not _small(members) or not _different(members):
+        return None
+    if count <= limits.zset_max_listpack_entries:
+        return pos if _longest(members) > limits.zset_max_listpack_value else None
+    return pos
+
+
+def _intset(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    blob, pos = decode_string(data, pos)
+    count = len(intset.decode(blob))
+    return pos if 0 < count <= min(MAX_ELEMENTS, limits.set_max_intset_entries) else None
+
+
+def _hash_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    blob, pos = decode_string(data, pos)
+    texts = listpack.decode(blob)
+    if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
+        return None
+    return pos if len(texts) // 2 <= limits.hash_max_listpack_entries else None
+
+
+def _zset_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    blob, pos = decode_string(data, pos)
+    texts = listpack.decode(blob)
+    if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
+        return None
+    if not all(map(_PLAIN_SCORE.fullmatch, texts[1::2])):
+        return None
+    return pos if len(texts) // 2 <= limits.zset_max_listpack_entries else None
+
+
+def _list(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    nodes, pos = decode_length(data, pos)
+    texts: list[bytes] = []
+    for _ in range(nodes):
+        container, pos = decode_length(data, pos)
+        blob, pos = decode_string(data, pos)
+        if container == c.NODE_PLAIN:
+            texts.append(blob)
+            continue
+        if container != c.NODE_PACKED or not (node := listpack.decode(blob)):
+            return None
+        texts += node
+    return pos if _small(texts) else None
+
+
+def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
+    nodes, pos = decode_length(data, pos)
+    ids: list[tuple[int, int]] = []
+    elements = blob_bytes = 0
+    for _ in range(nodes):
+        raw_id, pos = decode_string(data, pos)
+        blob, pos = decode_string(data, pos)
+        node = listpack.decode(blob)
+        elements += len(node)
+        blob_bytes += len(blob)
+        if len(raw_id) != _RAW_ID_BYTES or elements > MAX_ELEMENTS or blob_bytes > MAX_TEXT_BYTES:
+            return None
+        if not _walk_node(raw_id, node, ids):
+            return None
+    length, pos = decode_length(data, pos)
+    if length != len(ids) or any(map(operator.ge, ids, ids[1:])):
+        return None
+    for _ in range(7):  # last, first and highest deleted id, entries added
+        _, pos = decode_length(data, pos)
+    groups, pos = decode_length(data, pos)
+    if groups > _MAX_GROUPS:
+        return None
+    names: list[bytes] = []
+    for _ in range(groups):
+        name, pos = decode_string(data, pos)
+        names.append(name)
+        end = _group(data, pos)
+        if end is None:
+            return None
+        pos = end
+    return pos if _different(names) else None
+
+
+def _walk_node(raw_id: bytes, node: list[bytes], ids: list[tuple[int, int]]) -> bool:
+    """Append the ids of a node's entries; False where its frame or its counters do not hold."""
+    ms, seq = int.from_bytes(raw_id[:8], "big"), int.from_bytes(raw_id[8:], "big")
+    numbers = list(map(listpack.integer_of, node))
+    if len(node) < 4 or (width := numbers[2]) is None or not 0 <= width <= len(node) - 4:
+        return False
+    at = 4 + width
+    if numbers[at - 1] != 0:
+        return False
+    counters = [0, 0]
+    while at < len(node):
+        start = at
+        entry = numbers[at : at + 4]
+        if len(entry) < 4 or None in entry[:3]:
+            return False
+        flags, more_ms, more_seq, pairs = (number or 0 for number in entry)
+        if flags & _FLAG_SAME_FIELDS:
+            at += 3 + width
+        elif entry[3] is None or pairs < 0:
+            return False
+        else:
+            at += 4 + 2 * pairs
+        if at >= len(node) or numbers[at] != at - start:
+            return False
+        at += 1
+        gone = flags & _FLAG_DELETED
+        counters[gone] += 1
+        if not gone:
+            ids.append((ms + more_ms & _U64, seq + more_seq & _U64))
+    return numbers[:2] == counters
+
+
+def _group(data: bytes, pos: int) -> int | None:
+    """Where a group ends that begins behind its name; None where it has a flaw."""
+    for _ in range(3):
+        _, pos = decode_length(data, pos)
+    count, pos = decode_length(data, pos)
+    pending: list[bytes] = []
+    for _ in range(count):
+        pending.append(data[pos : pos + _RAW_ID_BYTES])
+        _, pos = decode_length(data, pos + _RAW_ID_BYTES + 8)
+    consumers, pos = decode_length(data, pos)
+    if count + consumers > MAX_ELEMENTS or any(map(operator.ge, pending, pending[1:])):
+        return None
+    names: list[bytes] = []
+    owned: list[bytes] = []
+    for _ in range(consumers):
+        name, pos = decode_string(data, pos)
+        names.append(name)
+        count, pos = decode_length(data, pos + 8)
+        if pos + count * _RAW_ID_BYTES > len(data):
+            return None
+        for _ in range(count):
+            owned.append(data[pos : pos + _RAW_ID_BYTES])
+            pos += _RAW_ID_BYTES
+    return pos if _different(names) and sorted(owned) == pending else None
+
+
+_CHECKS: Final[dict[int, Any]] = {
+    c.TYPE_SET: _set,
+    c.TYPE_HASH: _hash,
+    c.TYPE_ZSET_2: _zset,
+    c.TYPE_SET_INTSET: _intset,
+    c.TYPE_HASH_LISTPACK: _hash_listpack,
+    c.TYPE_ZSET_LISTPACK: _zset_listpack,
+    c.TYPE_LIST_QUICKLIST_2: _list,
+    c.TYPE_STREAM_LISTPACKS_2: _stream,
+}
