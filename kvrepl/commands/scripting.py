@@ -10,9 +10,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvrepl.engine import gates
 from kvrepl.engine.introspection import help_lines, wrong_subcommand
-from kvrepl.engine.spec import REGISTRY, command, container
+from kvrepl.engine.spec import command, container
 from kvrepl.errors import CommandError
 from kvrepl.glob import match
 from kvrepl.resp.values import OK, Reply
@@ -81,10 +80,6 @@ def fcall_ro(c: Client, argv: list[bytes]) -> Reply:
     """Invoke a read-only function. Depends on the function."""
     return c.engine.scripts.call_function(c, argv, read_only=True)
 
-
-for _name in ("eval", "evalsha", "fcall", "eval_ro", "evalsha_ro", "fcall_ro"):
-    # A pause of writes holds scripts back, for they may write; COMMAND INFO does not say so.
-    REGISTRY[_name].mask |= gates.PAUSE_WRITES
 
 # ------------------------------------------------------------------------------ SCRIPT
 

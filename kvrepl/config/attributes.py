@@ -147,6 +147,8 @@ class Attributes:
     repl_diskless_sync_max_stall: int
     repl_diskless_load: str
     repl_max_concurrent_full_syncs: int
+    repl_backpressure: bool
+    repl_backpressure_max_delay: int
     replica_refuse_empty_master: bool
     repl_ping_replica_period: int
     repl_timeout: int

@@ -151,9 +151,7 @@ def _is_paused(client: Client, command: Command, raised: int) -> bool:
     if raised & gates.PAUSE_ALL:
         return True
     if command.name == "exec":
-        return any(
-            queued.is_write or "may_replicate" in queued.flags for queued, _ in client.queued or ()
-        )
+        return any(queued.mask & gates.PAUSE_WRITES for queued, _ in client.queued or ())
     # Inside MULTI a write is only queued: EXEC is what a pause of writes holds back.
     return client.queued is None
 

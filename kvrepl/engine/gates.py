@@ -30,7 +30,7 @@ STALE: Final = 1 << 14  # a replica without its master that may not serve stale 
 LOADING: Final = 1 << 15  # the dataset is being loaded
 ASYNC_LOADING: Final = 1 << 16  # the same, with the old data still served
 BUSY: Final = 1 << 17  # a script runs for too long
-PAUSE_WRITES: Final = 1 << 18  # CLIENT PAUSE ... WRITE
+PAUSE_WRITES: Final = 1 << 18  # CLIENT PAUSE ... WRITE, a failover, a slow replica
 PAUSE_ALL: Final = 1 << 19  # CLIENT PAUSE ... ALL
 MONITORED: Final = 1 << 20  # somebody watches through MONITOR
 
@@ -44,6 +44,9 @@ ALLOWED_IN_PUBSUB: Final = frozenset(
     ("ping", "subscribe", "ssubscribe", "sunsubscribe", "psubscribe", "unsubscribe",
      "punsubscribe", "quit", "reset")
 )  # fmt: skip
+
+MAY_REPLICATE: Final = frozenset(("eval", "evalsha", "fcall", "pfcount", "publish", "spublish"))
+"""No writes, and yet something that replicas may be sent; COMMAND INFO shows no flag for it."""
 
 NOT_QUEUED: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
@@ -64,7 +67,7 @@ def mask_of(name: str, flags: frozenset[str]) -> int:
         mask |= PUBSUB
     if "write" in flags:
         mask |= DISK | FEW_REPLICAS | READONLY | PAUSE_WRITES
-    if "may_replicate" in flags:
+    if name in MAY_REPLICATE:
         mask |= PAUSE_WRITES
     if "denyoom" in flags:
         mask |= OOM

@@ -41,13 +41,12 @@ if TYPE_CHECKING:
 FLAGS: Final = (
     "write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking",
     "loading", "stale", "skip_monitor", "skip_slowlog", "asking", "fast", "no_auth",
-    "may_replicate", "no_async_loading", "no_multi", "movablekeys", "allow_busy",
-    "no_mandatory_keys",
+    "no_async_loading", "no_multi", "movablekeys", "allow_busy", "no_mandatory_keys",
 )  # fmt: skip
 
 UNLIMITED: Final = 1 << 29
 
-NOT_PLAIN: Final = frozenset(("admin", "blocking", "noscript", "pubsub", "may_replicate"))
+NOT_PLAIN: Final = frozenset(("admin", "blocking", "noscript", "pubsub"))
 """Flags of commands that touch more than keys; see Command.plain."""
 
 

@@ -23,6 +23,7 @@ Read in this order:
     replica     the replica's side
     apply       which bytes of the stream count as applied
     quorum      WAIT, and who lags
+    backpressure  writers wait for a replica that nears its limit
     failover    the planned failover
     roles       both sides joined; what the shell talks to
     report      INFO and ROLE

@@ -62,6 +62,13 @@ class Load(Enum):
     SWAP = "swapdb"
 
 
+class Pause(Enum):
+    """Why writers are held back."""
+
+    FAILOVER = "failover"
+    BACKPRESSURE = "backpressure"
+
+
 class Role(Enum):
     """What this server is."""
 
@@ -257,15 +264,19 @@ class ReapChildren(NamedTuple):
     """Look at once whether a child has ended, as a replica seems to be ahead of us."""
 
 
-# --- planned failover -------------------------------------------------------------------------
+# --- writers ----------------------------------------------------------------------------------
 
 
 class PauseWrites(NamedTuple):
-    """Let no client write until ResumeWrites: a failover needs the offset to stand still."""
+    """Let no client write until ResumeWrites for the same reason."""
+
+    reason: Pause = Pause.FAILOVER
 
 
 class ResumeWrites(NamedTuple):
-    """The failover has ended, either way."""
+    """This reason to pause has ended; others may last."""
+
+    reason: Pause = Pause.FAILOVER
 
 
 Action: TypeAlias = (

@@ -7,6 +7,7 @@ Source: Redis 7.0, server.c (genRedisInfoString, section replication), replicati
 from __future__ import annotations
 
 from kvrepl.replication import gate
+from kvrepl.replication.backpressure import Backpressure
 from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.links import ReplicaLink, ReplicaState
 from kvrepl.replication.master import MasterSide
@@ -66,6 +67,7 @@ def info_fields(replication: Replication, now_ms: int, child_fraction: float = 0
         ("repl_backlog_histlen", backlog.histlen if backlog else 0),
         *_link_sync_fields(replication.replica, now_ms),
         *_full_sync_fields(master, now_ms, child_fraction),
+        *_pressure_fields(replication.backpressure, now_ms),
     ]
 
 
@@ -103,6 +105,18 @@ def _full_sync_fields(master: MasterSide, now_ms: int, child_fraction: float) ->
     if master.syncs.last is not None:
         fields.append(("kvrepl_last_full_sync", _ended_line(master.syncs.last)))
     return fields
+
+
+def _pressure_fields(pressure: Backpressure, now_ms: int) -> list[Field]:
+    """Our own field about writers that wait; none where repl-backpressure was never on."""
+    if not pressure.watches and not pressure.delays:
+        return []
+    total_ms = pressure.delayed_ms + pressure.delaying_ms(now_ms)
+    line = (
+        f"state={pressure.state.value},lag_bytes={pressure.lag_bytes},"
+        f"limit_bytes={pressure.limit_bytes},delays={pressure.delays},delayed_ms={total_ms}"
+    )
+    return [("kvrepl_backpressure", line)]
 
 
 def _ring_line(ring: Ring) -> str:

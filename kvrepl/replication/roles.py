@@ -39,6 +39,7 @@ from kvrepl.replication.actions import (
     notice,
     warning,
 )
+from kvrepl.replication.backpressure import Backpressure
 from kvrepl.replication.failover import Failover, FailoverState, parse_failover
 from kvrepl.replication.history import History, NewReplid
 from kvrepl.replication.master import MasterSide
@@ -71,6 +72,7 @@ class Replication:
         master: the replicas that follow us.
         replica: the link to our master.
         failover: the planned failover that runs, if any.
+        backpressure: whether writers wait for a slow replica.
     """
 
     def __init__(
@@ -92,6 +94,7 @@ class Replication:
             on_psync_outcome=self._on_psync_outcome,
         )
         self.failover = Failover()
+        self.backpressure = Backpressure(settings)
         self._ticks = 0
         self._next_tick_ms = now_ms + TICK_MS
 
@@ -288,6 +291,15 @@ class Replication:
             raise CommandError(b"ERR PSYNC FAILOVER replid must match my replid.")
         enabled = notice("MASTER MODE enabled (failover request from the master)")
         return [text, *self._promote(now_ms), enabled]
+
+    def press(self, limit_bytes: int, now_ms: int) -> Actions:
+        """Hold writers back, or let them go on, by the lags of our replicas; once a turn.
+
+        Args:
+            limit_bytes: the lowest limit of a replica's output that is set, 0 for none.
+        """
+        replicas = self.master.replicas if self.is_master else ()
+        return self.backpressure.update(replicas, limit_bytes, now_ms)
 
     # --- planned failover ---------------------------------------------------------------------
 

@@ -37,6 +37,8 @@ class ReplicationSettings:
     repl_diskless_sync_max_stall: int = 5000
     repl_diskless_load: str = "disabled"
     repl_max_concurrent_full_syncs: int = 0
+    repl_backpressure: bool = False
+    repl_backpressure_max_delay: int = 10_000
     replica_refuse_empty_master: bool = False
     min_replicas_to_write: int = 0
     min_replicas_max_lag: int = 10

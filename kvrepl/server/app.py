@@ -312,10 +312,9 @@ class Server:
         for name in due:
             self.unpause(name)
 
-    @property
-    def is_paused(self) -> bool:
-        """Whether anything holds clients back."""
-        return bool(self.engine.pauses)
+    def is_paused_beside(self, name: str) -> bool:
+        """Whether anything but this one reason holds clients back."""
+        return any(reason != name for reason in self.engine.pauses)
 
     def _update_pause(self) -> None:
         engine = self.engine

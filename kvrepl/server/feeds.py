@@ -165,14 +165,24 @@ class Feeds:
         elif feed.cursor is not None:
             self._server.turn.wake()
 
-    def check_limits(self) -> None:
-        """Drop replicas that are too far behind (client-output-buffer-limit replica)."""
-        server = self._server
-        config = server.config
+    def limit_bytes(self) -> int:
+        """The lowest limit of a replica's output that is set, 0 for none. O(1)."""
+        hard, soft, _ = self._limits()
+        return min(hard or soft, soft or hard)
+
+    def _limits(self) -> tuple[int, int, int]:
+        """The hard limit, the soft one, and the seconds that one may be beyond that."""
+        config = self._server.config
         hard, soft, soft_s = config.client_output_buffer_limit["replica"]
         if hard:
             # A limit below the backlog would drop replicas that could still resume from it.
             hard = max(hard, config.repl_backlog_size)
+        return hard, soft, soft_s
+
+    def check_limits(self) -> None:
+        """Drop replicas that are too far behind (client-output-buffer-limit replica)."""
+        server = self._server
+        hard, soft, soft_s = self._limits()
         now_ms = server.engine.keyspace.now_ms
         for feed in list(self._feeds.values()):
             replica = self._shell.machine.master.find(feed.client.id)

@@ -47,7 +47,6 @@ if TYPE_CHECKING:
 
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
-FAILOVER_PAUSE: Final = "failover"
 
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
@@ -97,7 +96,8 @@ class ReplicationShell:
             "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
             "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
             "repl_diskless_sync_ring_size", "repl_diskless_sync_max_stall", "repl_diskless_load",
-            "repl_max_concurrent_full_syncs", "replica_refuse_empty_master",
+            "repl_max_concurrent_full_syncs", "repl_backpressure", "repl_backpressure_max_delay",
+            "replica_refuse_empty_master",
             "min_replicas_to_write", "min_replicas_max_lag",
             "replica_announced", "replica_priority", "replica_read_only", "masterauth",
         ):  # fmt: skip
@@ -141,11 +141,16 @@ class ReplicationShell:
         """The step of the turn that hands the stream to the replicas."""
         machine = self.machine
         master = machine.master
-        if master.wants_acks and not self._server.is_paused:
+        # Where a pause is to keep the offset still; backpressure only bounds what clients add.
+        if master.wants_acks and not self._server.is_paused_beside(do.Pause.BACKPRESSURE.value):
             master.flush_requests()
         if len(self._waiting):
             self._answer_waiting()
         self.feeds.pump()
+        if machine.backpressure.watches:
+            actions = machine.press(self.feeds.limit_bytes(), self.now_ms())
+            if actions:
+                self.carry_out(actions)
 
     def tick(self) -> None:
         """Do what is due by the clock."""
@@ -398,10 +403,10 @@ class ReplicationShell:
                 link.down()
             case do.RoleChanged(role):
                 self._role_changed(role)
-            case do.PauseWrites():
-                server.pause(FAILOVER_PAUSE, all_commands=False, until_ms=1 << 62)
-            case do.ResumeWrites():
-                server.unpause(FAILOVER_PAUSE)
+            case do.PauseWrites(reason):
+                server.pause(reason.value, all_commands=False, until_ms=1 << 62)
+            case do.ResumeWrites(reason):
+                server.unpause(reason.value)
             case _:
                 raise AssertionError(f"unknown action {action!r}")
 

@@ -42,6 +42,7 @@ REPLICATION_SETTINGS = (
     "masterauth", "masteruser", "replica-serve-stale-data", "save",
     "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
     "repl-diskless-sync-ring-size", "repl-diskless-sync-max-stall",
+    "repl-backpressure", "repl-backpressure-max-delay",
 )  # fmt: skip
 
 AOF_SETTINGS = (

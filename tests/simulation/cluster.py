@@ -15,8 +15,10 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 
+from kvrepl.replication.actions import Pause
 from kvrepl.replication.backlog import BLOCK_BYTES
 from kvrepl.replication.links import ReplicaState
+from kvrepl.replication.roles import TICK_MS
 from kvrepl.replication.settings import ReplicationSettings
 from tests.simulation.network import Connection, Scheduler
 from tests.simulation.node import CHILD_PAUSE_MS, CHUNK_BYTES, Node, serialize
@@ -79,6 +81,8 @@ class Cluster:
             repl_diskless_sync_max_stall=rng.choice([0, 100, 100, 600]),
             repl_diskless_load=rng.choice(["disabled", "on-empty-db", "swapdb"]),
             repl_max_concurrent_full_syncs=rng.choice([0, 0, 1, 2]),
+            repl_backpressure=rng.random() < 0.5,
+            repl_backpressure_max_delay=rng.choice([500, 4000]),
             replica_refuse_empty_master=rng.random() < 0.3,
             announced_port=1,
             replica_announce_ip=b"n%d" % number,
@@ -258,6 +262,9 @@ class Cluster:
     def _check_node(self, node: Node) -> None:
         repl = node.repl
         history, stream, replica = repl.history, repl.stream, repl.replica
+        waiting_ms = node.now_ms - node.pauses.get(Pause.BACKPRESSURE, node.now_ms)
+        if waiting_ms > node.settings.repl_backpressure_max_delay + TICK_MS:
+            raise Diverged(f"{node.name}: writers have waited for {waiting_ms} ms")
         known = (id(node), history.replid, history.offset, history.replid2, replica.state)
         state = (*known, stream.backlog is None, replica.resume_db, node.loading)
         backlog = stream.backlog
@@ -344,6 +351,8 @@ class Cluster:
                 and history.offset == top.repl.history.offset
                 and history.replid == top.repl.history.replid
             )
+            if node.paused:
+                raise Diverged(f"seed {self.seed}: {node.name} lets nobody write")
             if not same:
                 raise Diverged(
                     f"seed {self.seed}: {node.name} ({node.repl.replica.state.name} "

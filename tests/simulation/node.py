@@ -39,6 +39,8 @@ CHUNK_BYTES = 1000
 """The most that a child writes into the ring at once."""
 CHILD_PAUSE_MS = 200
 """The most that passes between two writes of a child, or looks at who holds the ring."""
+LIMIT_BYTES = 12_000
+"""Of a replica's output, near which writers wait where repl-backpressure is on."""
 TAIL_BYTES = 1500
 
 
@@ -135,7 +137,7 @@ class Node:
         self.dataset: Dataset = {}
         self.file = saved
         self.loading = False
-        self.paused = False
+        self.pauses: dict[do.Pause, int] = {}
         self.quiet = False
         self.stirred = True
         self.log = log
@@ -157,6 +159,11 @@ class Node:
         )
         self._start(saved, master)
         self._schedule_tick()
+
+    @property
+    def paused(self) -> bool:
+        """Whether clients may not write."""
+        return bool(self.pauses)
 
     # --- what the outside does to it ----------------------------------------------------------
 
@@ -340,6 +347,10 @@ class Node:
                 end.send(piece)
                 cursor.advance(len(piece))
         self._pump_snapshots()
+        if self.repl.backpressure.watches:
+            actions = self.repl.press(LIMIT_BYTES, self.now_ms)
+            if actions:
+                self.execute(actions)
 
     def _schedule_tick(self) -> None:
         def tick() -> None:
@@ -619,7 +630,7 @@ class Node:
         pass
 
     def _do_PauseWrites(self, action: do.PauseWrites) -> None:
-        self.paused = True
+        self.pauses[action.reason] = self.now_ms
 
     def _do_ResumeWrites(self, action: do.ResumeWrites) -> None:
-        self.paused = False
+        self.pauses.pop(action.reason, None)

@@ -39,6 +39,8 @@ WAYS = (
     "killing fork child",
     "joins the diskless transfer that runs",
     "Disconnecting slow replica (full sync)",
+    "Writers wait for replica",
+    "Writers have waited for replica",
     "Replication backlog freed after",
     "is synced, failing over.",
     "time out exceeded, failing over.",
@@ -100,6 +102,6 @@ def run_for_log(seed: int) -> str:
 
 def test_simulation_of_some_seeds_visits_every_way_of_syncing(processes: Executor) -> None:
     """A simulation that never gets anywhere would converge as well."""
-    seen = "\n".join(processes.map(run_for_log, range(100), chunksize=5))
+    seen = "\n".join(processes.map(run_for_log, range(200), chunksize=5))
     unvisited = [text for text in WAYS if text not in seen]
     assert not unvisited

@@ -14,6 +14,7 @@ from kvrepl.replication import gate, silence, wire
 from kvrepl.replication.actions import Actions, StartStream
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Backlog, Cursor
+from kvrepl.replication.backpressure import Backpressure
 from kvrepl.replication.handshake import PsyncReply
 from kvrepl.replication.history import History
 from kvrepl.replication.links import ReplicaLink
@@ -263,6 +264,23 @@ def mark_before_the_end(patch: Patch) -> None:
     patch.setattr(Reader, "done", property(lambda self: self.at == self.ring.next))
 
 
+def delay_without_end(patch: Patch) -> None:
+    """Let writers wait for a slow replica for as long as it takes."""
+    patch.setattr(Backpressure, "delaying_ms", lambda self, now_ms: 0)
+
+
+def forget_those_who_wait(patch: Patch) -> None:
+    """Look for a slow replica only while the setting is on and there is one."""
+    real = Backpressure.update
+
+    def mutated(
+        self: Backpressure, replicas: list[ReplicaLink], limit_bytes: int, now_ms: int
+    ) -> Actions:
+        return real(self, replicas, limit_bytes, now_ms) if replicas else []
+
+    patch.setattr(Backpressure, "update", mutated)
+
+
 MUTATIONS = [
     adopt_when_announced,
     resume_beyond_the_end,
@@ -290,6 +308,8 @@ MUTATIONS = [
     join_without_the_beginning,
     wait_for_the_slowest,
     mark_before_the_end,
+    delay_without_end,
+    forget_those_who_wait,
 ]
 
 

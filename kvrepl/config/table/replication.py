@@ -110,6 +110,20 @@ REPLICATION: Final[tuple[Setting, ...]] = (
         flags=Flags.OWN,
     ),
     yes_no(
+        "repl-backpressure",
+        False,
+        "Slow writers down when a replica nears its output limit.",
+        flags=Flags.OWN,
+    ),
+    number(
+        "repl-backpressure-max-delay",
+        1,
+        INT_MAX,
+        10_000,
+        "Milliseconds that writers wait at a time before the limit is left to do its work.",
+        flags=Flags.OWN,
+    ),
+    yes_no(
         "replica-refuse-empty-master",
         False,
         "Do not give up data for the snapshot of a master that has none.",

@@ -315,6 +315,28 @@ def test_client_pause_is_never_made_shorter_or_milder(session: Session, host: Ha
 
 
 @pytest.mark.parametrize(
+    ("argv", "held"),
+    [
+        ([b"set", b"k", b"v"], True),
+        ([b"eval", b"return 1", b"0"], True),
+        ([b"publish", b"channel", b"message"], True),
+        ([b"pfcount", b"k"], True),
+        ([b"get", b"k"], False),
+    ],
+)
+def test_pause_of_writes_holds_back_what_replicas_may_be_sent(
+    session: Session, argv: list[bytes], held: bool
+) -> None:
+    session.engine.set_gate(gates.PAUSE_WRITES, True)
+    assert (session.engine.apply(connect(session), argv) is BLOCKED) == held
+
+    transaction = connect(session)
+    session.engine.apply(transaction, [b"multi"])
+    session.engine.apply(transaction, argv)
+    assert (session.engine.apply(transaction, [b"exec"]) is BLOCKED) == held
+
+
+@pytest.mark.parametrize(
     ("reason", "reply"),
     [
         ((), b"*-1\r\n"),
