@@ -83,6 +83,7 @@ def serve(arguments: list[str]) -> int:
 
         server = Server(config, log, start_dir)
         server.rename_commands()
+        server.declare_users()
     except ConfigError as error:
         print(error.report(), end="", file=sys.stderr)
         return EXIT_FAILURE

@@ -25,6 +25,9 @@ INT64_MAX: Final = (1 << 63) - 1
 UINT64_MAX: Final = (1 << 64) - 1
 DIGITS: Final = b"0123456789"
 
+REDACTED: Final = b"(redacted)"
+"""What MONITOR and the slow log show of a password."""
+
 TIMEOUT_NOT_FLOAT: Final = CommandError(b"ERR timeout is not a float or out of range")
 TIMEOUT_NEGATIVE: Final = CommandError(b"ERR timeout is negative")
 DB_RANGE: Final = CommandError(b"ERR DB index is out of range")

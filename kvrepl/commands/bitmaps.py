@@ -197,6 +197,17 @@ class _Step(NamedTuple):
     policy: bytes
 
 
+def _bitfield_key_flags(argv: list[bytes]) -> tuple[str, ...]:
+    """BITFIELD writes its key unless it has nothing but GET (and OVERFLOW, which then is idle)."""
+    at = 2
+    while at < len(argv):
+        words = {b"GET": 3, b"OVERFLOW": 2}.get(argv[at].upper())
+        if words is None or at + words > len(argv):
+            return ("RW", "access", "update")
+        at += words
+    return ("RO", "access")
+
+
 @command(
     "bitfield",
     -2,
@@ -206,6 +217,7 @@ class _Step(NamedTuple):
         " the key"
     ],
     acl="bitmap",
+    key_flags=_bitfield_key_flags,
 )
 def bitfield(c: Client, argv: list[bytes]) -> Reply:
     """Read, set and increment integers of any width in a string. O(operations).

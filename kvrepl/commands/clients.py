@@ -14,9 +14,9 @@ from kvrepl.commands.arguments import INT64_MAX, integer, integer_in
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import POSTPONED
 from kvrepl.engine.client import checked_name
+from kvrepl.engine.description import CLASSES, class_of, describe, user_of
 from kvrepl.engine.introspection import help_lines
 from kvrepl.engine.spec import command, container
-from kvrepl.engine.tracking import redirected_to
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import NO_REPLY, OK, Reply, Verbatim
 
@@ -35,97 +35,19 @@ UNBLOCK_REASON: Final = CommandError(b"ERR CLIENT UNBLOCK reason should be TIMEO
 UNBLOCKED: Final = CommandError(b"UNBLOCKED client unblocked via CLIENT UNBLOCK")
 NO_MONITOR: Final = CommandError(b"ERR MONITOR isn't allowed for DENY BLOCKING client")
 
-CLIENT_BYTES: Final = 2048
-"""What a connection costs here besides its buffers: the Client, its Connection, the transport."""
-
 container("client", summary="A container for client connection commands")
 
 
 # ------------------------------------------------------------------- describing
 
 
-def _type_of(client: Client) -> bytes:
-    """The class of a client, as CLIENT LIST TYPE and CLIENT KILL TYPE select it."""
-    if client.is_master:
-        return b"master"
-    if client.is_replica:
-        return b"replica"
-    return b"pubsub" if client.gates & gates.PUBSUB else b"normal"
-
-
 def _type_named(name: bytes) -> bytes:
     kind = name.lower()
     if kind == b"slave":
         kind = b"replica"
-    if kind not in (b"normal", b"replica", b"pubsub", b"master"):
+    if kind not in CLASSES:
         raise CommandError(b"ERR Unknown client type '%b'" % name)
     return kind
-
-
-def _user_of(client: Client) -> bytes:
-    user = client.user
-    return b"default" if user is None else user.name
-
-
-def _flags_of(client: Client) -> bytes:
-    """The letters of a client's state, in Redis's order; N for none."""
-    tracking = client.tracking
-    letters = (
-        (client.is_monitor, b"O"),
-        (client.is_replica, b"S"),
-        (client.is_master, b"M"),
-        (client.gates & gates.PUBSUB, b"P"),
-        (client.queued is not None, b"x"),
-        (client.wait is not None, b"b"),
-        (tracking is not None, b"t"),
-        (tracking is not None and tracking.broken, b"R"),
-        (tracking is not None and tracking.bcast, b"B"),
-        (client.dirty_cas, b"d"),
-        (client.asked_close, b"c"),
-        (client.laddr.endswith(b":0"), b"U"),
-        (client.no_evict, b"e"),
-    )
-    return b"".join(letter for holds, letter in letters if holds) or b"N"
-
-
-def _describe(client: Client) -> bytes:
-    """A line of CLIENT LIST. The sizes are what they are here; the fields are Redis's."""
-    engine = client.engine
-    host = engine.host
-    now_ms = engine.keyspace.now_ms
-    query, output = host.query_bytes(client), host.output_bytes(client)
-    queued = client.queued
-    queued_bytes = sum(sum(map(len, argv)) for _, argv in queued) if queued else 0
-    last = client.last_command
-    return (
-        b"id=%d addr=%b laddr=%b fd=%d name=%b age=%d idle=%d flags=%b db=%d sub=%d psub=%d"
-        b" ssub=%d multi=%d qbuf=%d qbuf-free=0 argv-mem=0 multi-mem=%d rbs=0 rbp=0 obl=0"
-        b" oll=%d omem=%d tot-mem=%d events=%b cmd=%b user=%b redir=%d resp=%d"
-    ) % (
-        client.id,
-        client.addr,
-        client.laddr,
-        host.fd(client),
-        client.name,
-        max(now_ms - client.created_ms, 0) // 1000,
-        max(now_ms - client.last_interaction_ms, 0) // 1000,
-        _flags_of(client),
-        client.db.index,
-        len(client.channels),
-        len(client.patterns),
-        len(client.shard_channels),
-        -1 if queued is None else len(queued),
-        query,
-        queued_bytes,
-        1 if output else 0,
-        output,
-        CLIENT_BYTES + query + output + queued_bytes,
-        b"rw" if output else b"r",
-        b"NULL" if last is None else last.name.encode(),
-        _user_of(client),
-        redirected_to(client),
-        client.resp,
-    )
 
 
 @command("client|id", 2, "noscript loading stale", acl="connection")
@@ -143,7 +65,7 @@ def client_id(c: Client, argv: list[bytes]) -> Reply:
 )
 def client_info(c: Client, argv: list[bytes]) -> Reply:
     """Get information about the current connection. O(1)."""
-    return Verbatim(_describe(c) + b"\n")
+    return Verbatim(describe(c) + b"\n")
 
 
 @command(
@@ -160,13 +82,13 @@ def client_list(c: Client, argv: list[bytes]) -> Reply:
         option = argv[2].upper()
         if option == b"TYPE" and len(argv) == 4:
             kind = _type_named(argv[3])
-            clients = [client for client in clients if _type_of(client) == kind]
+            clients = [client for client in clients if class_of(client) == kind]
         elif option == b"ID" and len(argv) > 3:
             ids = [integer(argument, INVALID_ID) for argument in argv[3:]]
             clients = [found for i in ids if (found := c.engine.clients.get(i)) is not None]
         else:
             raise SYNTAX
-    return Verbatim(b"".join(_describe(client) + b"\n" for client in clients))
+    return Verbatim(b"".join(describe(client) + b"\n" for client in clients))
 
 
 @command("client|getname", 2, "noscript loading stale", acl="connection")
@@ -192,9 +114,9 @@ def client_kill(c: Client, argv: list[bytes]) -> Reply:
         addressed = [each for each in c.engine.clients.values() if each.addr == argv[2]]
         if not addressed:
             raise NO_SUCH_CLIENT
-        _kill(c, addressed[0])
+        c.engine.kill(addressed[0], c)
         return OK
-    wanted, skip_me = _kill_filters(argv)
+    wanted, skip_me = _kill_filters(c, argv)
     doomed = [
         each
         for each in list(c.engine.clients.values())
@@ -202,20 +124,20 @@ def client_kill(c: Client, argv: list[bytes]) -> Reply:
         and all(_FILTERS[option](each) == value for option, value in wanted.items())
     ]
     for each in doomed:
-        _kill(c, each)
+        c.engine.kill(each, c)
     return len(doomed)
 
 
 _FILTERS: Final[dict[bytes, Callable[[Client], bytes | int]]] = {
     b"ID": lambda client: client.id,
-    b"TYPE": _type_of,
+    b"TYPE": class_of,
     b"ADDR": lambda client: client.addr,
     b"LADDR": lambda client: client.laddr,
-    b"USER": _user_of,
+    b"USER": user_of,
 }
 
 
-def _kill_filters(argv: list[bytes]) -> tuple[dict[bytes, bytes | int], bool]:
+def _kill_filters(c: Client, argv: list[bytes]) -> tuple[dict[bytes, bytes | int], bool]:
     """Read the filters: what a connection must have, and whether the caller is left out."""
     if len(argv) % 2:
         raise SYNTAX
@@ -227,7 +149,7 @@ def _kill_filters(argv: list[bytes]) -> tuple[dict[bytes, bytes | int], bool]:
             wanted[option] = integer_in(value, 1, INT64_MAX, ID_NOT_POSITIVE)
         elif option == b"TYPE":
             wanted[option] = _type_named(value)
-        elif option == b"USER" and value != b"default":
+        elif option == b"USER" and value not in c.engine.acl.users:
             raise CommandError(b"ERR No such user '%b'" % value)
         elif option in _FILTERS:
             wanted[option] = value
@@ -236,17 +158,6 @@ def _kill_filters(argv: list[bytes]) -> tuple[dict[bytes, bytes | int], bool]:
         else:
             raise SYNTAX
     return wanted, skip_me
-
-
-def _kill(c: Client, doomed: Client) -> None:
-    """End a connection. The caller's own is closed once it has its answer."""
-    if doomed is c:
-        c.close_soon()
-    elif doomed.is_replica or doomed.is_master:
-        c.engine.host.kill_replica(doomed)
-    else:
-        doomed.port.abort()
-        c.engine.disconnect(doomed)
 
 
 # ----------------------------------------------------------------- holding back

@@ -1,18 +1,18 @@
 """The connection itself: who speaks (AUTH, HELLO), which database, is anybody there.
 
-There is one user, `default`, whose password is `requirepass`; without one everybody is let in.
+Who may come in, and as whom, is decided in `kvrepl.engine.acl.access`.
 
 Source: Redis 7.0 networking.c (helloCommand, resetCommand), acl.c (authCommand), db.c, server.c.
 """
 
 from __future__ import annotations
 
-import hmac
 from typing import TYPE_CHECKING, Final
 
 from kvrepl import REDIS_VERSION
-from kvrepl.commands.arguments import database, integer
+from kvrepl.commands.arguments import REDACTED, database, integer
 from kvrepl.engine import admission, gates
+from kvrepl.engine.acl.access import DEFAULT
 from kvrepl.engine.client import checked_name
 from kvrepl.engine.spec import command
 from kvrepl.errors import SYNTAX, CommandError
@@ -25,7 +25,6 @@ NO_PASSWORD: Final = CommandError(
     b"ERR AUTH <password> called without any password configured for the default user."
     b" Are you sure your configuration is correct?"
 )
-WRONGPASS: Final = CommandError(b"WRONGPASS invalid username-password pair or user is disabled.")
 NOPROTO: Final = CommandError(b"NOPROTO unsupported protocol version")
 PROTOCOL_NUMBER: Final = CommandError(b"ERR Protocol version is not an integer or out of range")
 HELLO_NOAUTH: Final = CommandError(
@@ -34,10 +33,6 @@ HELLO_NOAUTH: Final = CommandError(
     b" version at the same time"
 )
 ONLY_NORMAL: Final = CommandError(b"ERR can only reset normal client connections")
-
-DEFAULT_USER: Final = b"default"
-REDACTED: Final = b"(redacted)"
-"""What MONITOR and the slow log show of a password."""
 
 
 @command(
@@ -75,20 +70,13 @@ def auth(c: Client, argv: list[bytes]) -> Reply:
     """Authenticate to the server. O(password)."""
     if len(argv) > 3:
         raise SYNTAX
-    user, password = (argv[1], argv[2]) if len(argv) == 3 else (DEFAULT_USER, argv[1])
+    acl = c.engine.acl
+    name, password = (argv[1], argv[2]) if len(argv) == 3 else (DEFAULT, argv[1])
     argv[1:] = [REDACTED] * (len(argv) - 1)
-    if len(argv) == 2 and not c.engine.config.requirepass:
+    if len(argv) == 2 and acl.default.no_password:
         raise NO_PASSWORD
-    _authenticate(c, user, password)
+    acl.login(c, name, password, argv[0])
     return OK
-
-
-def _authenticate(c: Client, user: bytes, password: bytes) -> None:
-    """Let the client in, or raise WRONGPASS. The time taken does not depend on the password."""
-    expected = c.engine.config.requirepass
-    if user != DEFAULT_USER or (expected and not hmac.compare_digest(password, expected)):
-        raise WRONGPASS
-    c.lower_gate(gates.AUTH)
 
 
 @command("hello", -1, "noscript loading stale fast no_auth allow_busy", acl="connection")
@@ -103,9 +91,9 @@ def hello(c: Client, argv: list[bytes]) -> Reply:
     while i < len(argv):
         option = argv[i].upper()
         if option == b"AUTH" and i + 2 < len(argv):
-            user, password = argv[i + 1 : i + 3]
+            name, password = argv[i + 1 : i + 3]
             argv[i + 1 : i + 3] = [REDACTED, REDACTED]
-            _authenticate(c, user, password)
+            c.engine.acl.login(c, name, password, argv[0])
             i += 3
         elif option == b"SETNAME" and i + 1 < len(argv):
             c.name = checked_name(argv[i + 1])
@@ -151,8 +139,7 @@ def reset(c: Client, argv: list[bytes]) -> Reply:
     engine.pubsub.drop(c)
     engine.tracking.disable(c)
     c.lower_gate(gates.PUBSUB | gates.REPLICA | gates.QUIET)
-    if engine.config.requirepass:
-        c.raise_gate(gates.AUTH)
+    engine.acl.welcome(c)
     return Status(b"RESET")
 
 

@@ -7,11 +7,12 @@ Source: Redis 7.0 server.c (commandCommand and its subcommands).
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
 from kvrepl import glob
 from kvrepl.engine import introspection
-from kvrepl.engine.spec import Command, command
+from kvrepl.engine.spec import Command, KeyAt, command
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import Reply
 
@@ -101,7 +102,7 @@ def command_getkeysandflags(c: Client, argv: list[bytes]) -> Reply:
     ]
 
 
-def _keys_of(c: Client, request: list[bytes]) -> list[introspection.KeyAt]:
+def _keys_of(c: Client, request: list[bytes]) -> Sequence[KeyAt]:
     called = c.engine.resolve(request)
     if called is None:
         raise INVALID_COMMAND

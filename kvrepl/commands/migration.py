@@ -14,7 +14,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from kvrepl.commands.arguments import integer
+from kvrepl.commands.arguments import REDACTED, integer
 from kvrepl.config.notify import NOTIFY_GENERIC
 from kvrepl.engine.spec import command
 from kvrepl.errors import SYNTAX, CommandError
@@ -101,9 +101,11 @@ def _read_options(argv: list[bytes]) -> _Options:
             options.replace = True
         elif word == b"AUTH" and left >= 1:
             options.auth = [b"AUTH", argv[at + 1]]
+            argv[at + 1] = REDACTED
             at += 1
         elif word == b"AUTH2" and left >= 2:
             options.auth = [b"AUTH", *argv[at + 1 : at + 3]]
+            argv[at + 1 : at + 3] = [REDACTED, REDACTED]
             at += 2
         elif word == b"KEYS":
             if argv[3]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvrepl.commands.arguments import integer
+from kvrepl.commands.arguments import REDACTED, integer
 from kvrepl.engine.propagation import BOTH
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import SYNTAX, CommandError
@@ -113,7 +113,11 @@ def config_set(c: Client, argv: list[bytes]) -> Reply:
     if len(argv) % 2:
         raise SYNTAX
     pairs = list(zip(argv[2::2], argv[3::2], strict=True))
-    c.engine.config.set_many(pairs, local_client=c.is_local, loading=c.engine.is_loading)
+    config = c.engine.config
+    for i in range(2, len(argv), 2):
+        if config.is_sensitive(argv[i]):
+            argv[i + 1] = REDACTED
+    config.set_many(pairs, local_client=c.is_local, loading=c.engine.is_loading)
     return OK
 
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.keyspace.database import Database
 
+DENIED: Final = b"ERR %b option of SORT denied due to insufficient ACL permissions."
 NOT_DOUBLES: Final = CommandError(b"ERR One or more scores can't be converted into double")
 
 _BY_GET: Final = (
@@ -76,7 +77,7 @@ def _sort_keys(argv: list[bytes]) -> list[int]:
 )
 def sort(c: Client, argv: list[bytes]) -> Reply:
     """Sort a list, set or sorted set; return or store it. O(n log n + elements returned)."""
-    options = _parse(argv, may_store=True)
+    options = _parse(c, argv, may_store=True)
     elements = _sorted(c, argv[1], options)
     if options.store is None:
         return _output(c.db, elements, options.gets)
@@ -93,12 +94,14 @@ def sort(c: Client, argv: list[bytes]) -> Reply:
 )
 def sort_ro(c: Client, argv: list[bytes]) -> Reply:
     """Sort a list, set or sorted set; never stores it. O(n log n + elements returned)."""
-    options = _parse(argv, may_store=False)
+    options = _parse(c, argv, may_store=False)
     return _output(c.db, _sorted(c, argv[1], options), options.gets)
 
 
-def _parse(argv: list[bytes], *, may_store: bool) -> _Options:
+def _parse(c: Client, argv: list[bytes], *, may_store: bool) -> _Options:
     options = _Options()
+    verb = c.engine.commands["sort" if may_store else "sort_ro"]
+    reads_all = c.engine.acl.reads_every_key(c, verb, argv)
     i = 2
     while i < len(argv):
         word = argv[i].upper()
@@ -116,8 +119,13 @@ def _parse(argv: list[bytes], *, may_store: bool) -> _Options:
         elif word == b"BY" and left:
             i += 1
             options.by = argv[i]
-            options.ordered = options.ordered and b"*" in argv[i]
+            if b"*" not in argv[i]:
+                options.ordered = False
+            elif not reads_all:
+                raise CommandError(DENIED % b"BY")
         elif word == b"GET" and left:
+            if not reads_all:
+                raise CommandError(DENIED % b"GET")
             i += 1
             options.gets.append(argv[i])
         else:

@@ -42,12 +42,20 @@ def get(c: Client, argv: list[bytes]) -> Reply:
     return c.db.read_string(argv[1])
 
 
+def _set_key_flags(argv: list[bytes]) -> tuple[str, ...]:
+    """SET reads its key only with the option GET."""
+    if any(word.upper() == b"GET" for word in argv[3:]):
+        return ("RW", "access", "update")
+    return ("OW", "update")
+
+
 @command(
     "set",
     -3,
     "write denyoom",
     keys=["RW access update variable_flags @1 ; RW and ACCESS due to the optional `GET` argument"],
     acl="string",
+    key_flags=_set_key_flags,
 )
 def set_(c: Client, argv: list[bytes]) -> Reply:
     """Set the string value of a key. O(1).

@@ -66,10 +66,13 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
     engine.tracking.inside = c
     try:
         for each, arguments in queued:
-            if c.gates & ~c.exempt & gates.ACL and (denied := c.user.refusal(c, each)) is not None:
-                reply: Reply = CommandError(denied)
-            else:
+            reply: Reply = None
+            if c.gates & gates.ACL:
+                reply = engine.acl.refusal_in_exec(c, each, arguments)
+            if reply is None:
                 reply = engine.call(c, each, arguments)
+            else:
+                engine.stats.error(reply)
             if engine.gates & gates.MONITORED:
                 admission.feed_monitors(engine, c, each, arguments)
             if len(out) > mark:

@@ -84,7 +84,11 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
         return None
     if raised & gates.CLOSING:
         return NO_REPLY
-    refusal = _refusal(engine, client, command, raised)
+    refusal = (
+        engine.acl.refusal(client, command, argv)
+        if raised == gates.ACL  # the only gate up: all other reasons need not be gone through
+        else _refusal(engine, client, command, argv, raised)
+    )
     if refusal is not None:
         command.rejected += 1
         if command.name == "exec":
@@ -101,7 +105,9 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
     return None
 
 
-def _refusal(engine: Engine, client: Client, command: Command, raised: int) -> CommandError | None:
+def _refusal(
+    engine: Engine, client: Client, command: Command, argv: list[bytes], raised: int
+) -> CommandError | None:
     flags = command.flags
     writes, uses_memory, stale_ok, loading_ok = (
         command.is_write, "denyoom" in flags, "stale" in flags, "loading" in flags
@@ -116,8 +122,8 @@ def _refusal(engine: Engine, client: Client, command: Command, raised: int) -> C
         return NOAUTH
     if raised & gates.MULTI and "no_multi" in flags:
         return NO_MULTI
-    if raised & gates.ACL and (denied := client.user.refusal(client, command)) is not None:
-        return CommandError(denied)
+    if raised & gates.ACL and (denied := engine.acl.refusal(client, command, argv)) is not None:
+        return denied
     if raised & gates.OOM and uses_memory:
         return OOM
     if raised & gates.DISK and (writes or command.name == "ping") and not client.is_master:

@@ -15,6 +15,7 @@ from kvrepl.errors import CommandError
 from kvrepl.resp import encode
 
 if TYPE_CHECKING:
+    from kvrepl.engine.acl.user import User
     from kvrepl.engine.blocking import Wait
     from kvrepl.engine.dispatch import Engine
     from kvrepl.engine.spec import Command
@@ -57,6 +58,8 @@ class Client:
     Attributes:
         out: encoded replies that wait for the end of the turn.
         resp: protocol of the replies, 2 or 3.
+        user: who it is logged in as; None for a client of our own, which may do everything.
+        authenticated: it has logged in, or came while nobody had to.
         gates: its own raised bits; exempt: bits it passes unseen.
         is_master: the stream of our master, or the AOF being loaded; nothing is answered.
         is_replica: a replica that follows us; is_monitor: it called MONITOR.
@@ -70,6 +73,7 @@ class Client:
     __slots__ = (
         "addr",
         "asked_close",
+        "authenticated",
         "channels",
         "created_ms",
         "db",
@@ -115,7 +119,8 @@ class Client:
         self.name = b""
         self.addr = self.laddr = b""
         self.is_local = False
-        self.user: Any = None
+        self.user: User | None = None
+        self.authenticated = False
         self.created_ms = self.last_interaction_ms = engine.keyspace.now_ms
         self.last_command: Command | None = None
         self.is_master = self.is_replica = self.is_monitor = False

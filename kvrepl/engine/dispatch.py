@@ -11,6 +11,7 @@ a command that left something to settle to `settle()`.
       blocking      clients that wait
       pubsub        subscriptions
       tracking      client-side caching: who is told of which keys
+      acl           users, and what each may do
       host          the server around it (files, children, other servers)
 
 The engine is pure: time comes from the injected clock, randomness from the injected generator,
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvrepl.clock import Clock
 from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from kvrepl.engine import admission, batch, gates
+from kvrepl.engine.acl.access import Access
 from kvrepl.engine.blocking import Blocking
 from kvrepl.engine.client import Client, Port
 from kvrepl.engine.host import Host, NoHost
@@ -115,6 +117,7 @@ class Engine:
             for name, command in self.commands.items()
             for spelling in (name, name.upper())
         }
+        self.acl = Access(self)
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
         self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None
@@ -129,12 +132,11 @@ class Engine:
     # --------------------------------------------------------------- clients
 
     def connect(self, port: Port | None = None) -> Client:
-        """Make a client; gates follow from the configuration (requirepass)."""
+        """Make a client; it is the user `default`, let in if no password is needed."""
         client = Client(self, self._next_client_id, port)
         self._next_client_id += 1
         self.clients[client.id] = client
-        if self.config.requirepass:
-            client.gates |= gates.AUTH
+        self.acl.welcome(client)
         return client
 
     def internal_client(self) -> Client:
@@ -158,6 +160,16 @@ class Engine:
         self.pubsub.drop(client)
         self.tracking.disable(client)
         self.unwatch(client)
+
+    def kill(self, doomed: Client, caller: Client | None) -> None:
+        """End a connection. The caller's own is closed once it has its answer."""
+        if doomed is caller:
+            doomed.close_soon()
+        elif doomed.is_replica or doomed.is_master:
+            self.host.kill_replica(doomed)
+        else:
+            doomed.port.abort()
+            self.disconnect(doomed)
 
     # -------------------------------------------------------------- commands
 
@@ -288,14 +300,13 @@ class Engine:
     def _careful(self, client: Client, argv: list[bytes]) -> Reply:
         quiet = client.gates & gates.QUIET
         try:
-            command = admission.look_up(self, client, argv)
+            command = client.last_command = admission.look_up(self, client, argv)
             reply = admission.admit(self, client, command, argv)
         except CommandError as error:
             self.stats.error(error)
             reply = error
         else:
             if reply is None:
-                client.last_command = command
                 reply = self.call(client, command, argv)
                 if self.gates & gates.MONITORED:
                     admission.feed_monitors(self, client, command, argv)

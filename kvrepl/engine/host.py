@@ -42,6 +42,15 @@ class Host(Protocol):
     def flushed_all(self) -> None:
         """FLUSHALL ran: a save in the background is void, a fresh one may be due."""
 
+    def read_acl_file(self) -> bytes:
+        """The content of the ACL file; raises StorageError."""
+
+    def write_acl_file(self, data: bytes) -> None:
+        """Put a new ACL file in the place of the old one; raises StorageError."""
+
+    def random_bytes(self, count: int) -> bytes:
+        """Bytes that nobody can foretell, for passwords."""
+
     def debug(self, client: Client, argv: list[bytes]) -> Reply | None:
         """DEBUG subcommands that touch files, time or the process; None: not one of those."""
 
@@ -55,7 +64,22 @@ class Host(Protocol):
 
 
 class NoHost:
-    """A host that offers nothing: every request is refused with one clear error."""
+    """A host that offers nothing: every request is refused with one clear error.
+
+    Only what it knows of clients can be told: they have no connection.
+    """
+
+    def fd(self, client: Client) -> int:
+        """No descriptor."""
+        return -1
+
+    def query_bytes(self, client: Client) -> int:
+        """Nothing came in that was not run."""
+        return 0
+
+    def output_bytes(self, client: Client) -> int:
+        """Nothing waits to be sent."""
+        return 0
 
     def __getattr__(self, name: str) -> object:
         def refuse(*args: object, **kwargs: object) -> object:

@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from kvrepl.engine.releases import GROUP, SINCE
-from kvrepl.engine.spec import FLAGS, Command, KeySpec
+from kvrepl.engine.spec import FLAGS, Command, KeyAt, KeySpec
 from kvrepl.errors import CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.resp.values import Reply, SetReply, Status
@@ -27,13 +27,6 @@ ACL_CATEGORIES: Final = (
 
 _NO_KEYS: Final = (0, 0, 0)
 _COMPLEXITY: Final = re.compile(r"O\(")
-
-
-class KeyAt(NamedTuple):
-    """A key of a request: its position in argv, and what the command does with it."""
-
-    position: int
-    flags: tuple[str, ...]
 
 
 # ------------------------------------------------------------------- the keys
@@ -67,8 +60,8 @@ def has_keys(command: Command) -> bool:
     return command.get_keys is not None or any("not_key" not in s.flags for s in command.keys)
 
 
-def find_keys(command: Command, argv: list[bytes]) -> list[KeyAt] | None:
-    """The keys that a request names, with what is done to them. O(arguments).
+def find_keys(command: Command, argv: list[bytes]) -> Sequence[KeyAt] | None:
+    """The keys that a request names, with what is done to them. O(keys); mostly O(1).
 
     Args:
         command: what argv calls.
@@ -77,6 +70,8 @@ def find_keys(command: Command, argv: list[bytes]) -> list[KeyAt] | None:
     Returns:
         The keys in order, or None where the request cannot be understood.
     """
+    if command.fixed_keys is not None:
+        return command.fixed_keys
     found: list[KeyAt] = []
     for spec in command.keys:
         if "not_key" in spec.flags:
@@ -86,7 +81,7 @@ def find_keys(command: Command, argv: list[bytes]) -> list[KeyAt] | None:
             if command.get_keys is None:
                 return None
             return [KeyAt(at, _flags_at(command, at)) for at in command.get_keys(argv)]
-        flags = tuple(flag for flag in spec.flags if flag != "variable_flags")
+        flags = spec.flags if command.key_flags is None else command.key_flags(argv)
         found += [KeyAt(position, flags) for position in some]
     return found
 

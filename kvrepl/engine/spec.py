@@ -19,6 +19,9 @@ Key specifications are written as one line each:
     FLAGS ?             somewhere in the arguments
     ... ; NOTE          a remark, as COMMAND INFO prints it
 
+Where FLAGS has variable_flags, what is done with the key depends on the request (SET with GET
+reads it), and `key_flags` says it.
+
 Source: Redis 7.0 server.h (redisCommand, CMD_*), commands.c, server.c (populateCommandStructure).
 """
 
@@ -27,7 +30,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 from kvrepl.engine import gates, latency
 
@@ -36,6 +40,9 @@ if TYPE_CHECKING:
     from kvrepl.resp.values import Reply
 
     Handler = Callable[[Client, list[bytes]], Reply]
+
+KeyFlags = Callable[[list[bytes]], tuple[str, ...]]
+"""Gives the flags of a request's key, in the order of KeySpec.flags."""
 
 # Flags, in the order in which COMMAND INFO lists them.
 FLAGS: Final = (
@@ -73,6 +80,13 @@ class KeySpec:
     step: int = 1
     limit: int = 0
     notes: str = ""
+
+
+class KeyAt(NamedTuple):
+    """A key of a request: its position in argv, and what the command does with it."""
+
+    position: int
+    flags: tuple[str, ...]
 
 
 _SPEC = re.compile(
@@ -114,9 +128,12 @@ class Command:
         flags: names out of FLAGS.
         keys: where the keys stand.
         acl: categories, without the at sign.
+        acl_bit: its own bit in sets of commands (kvrepl.engine.acl.catalog).
         tips: hints for clients, as COMMAND INFO gives them.
         handler: the function; None for a container, which only has subcommands.
         get_keys: positions of the keys where the specifications cannot tell.
+        key_flags: the flags of a key where the specifications cannot tell.
+        fixed_keys: the keys, where these are the same arguments of every request; else None.
         mask: the gates that can refuse it (kvrepl.engine.gates).
         is_write: whether it may change the dataset.
         plain: whether it looks at keys and does nothing else: it cannot tell whether what was
@@ -134,6 +151,9 @@ class Command:
     handler: Any
     get_keys: Callable[[list[bytes]], list[int]] | None
     summary: str
+    key_flags: KeyFlags | None = None
+    acl_bit: int = 0
+    fixed_keys: tuple[KeyAt, ...] | None = None
     least: int = 0
     most: int = 0
     mask: int = 0
@@ -152,6 +172,7 @@ class Command:
         self.most = self.arity if self.arity > 0 else UNLIMITED
         self.mask = gates.mask_of(self.name, self.flags)
         self.is_write = "write" in self.flags
+        self.fixed_keys = _fixed_keys(self)
         self.plain = (
             (self.is_write or "readonly" in self.flags)
             and not self.flags & NOT_PLAIN
@@ -176,7 +197,7 @@ class Command:
         """A fresh one for another engine: the same specification, counters at zero."""
         twin = Command(
             self.name, self.arity, self.flags, self.keys, self.acl, self.tips, self.handler,
-            self.get_keys, self.summary,
+            self.get_keys, self.summary, self.key_flags, self.acl_bit,
         )  # fmt: skip
         for name, sub in self.subcommands.items():
             twin.subcommands[name] = sub = sub.copy()
@@ -184,8 +205,24 @@ class Command:
         return twin
 
 
+def _fixed_keys(command: Command) -> tuple[KeyAt, ...] | None:
+    """The keys of a command, if every request has them at the same places."""
+    keys = [spec for spec in command.keys if "not_key" not in spec.flags]
+    if command.key_flags is not None:
+        return None
+    for spec in keys:
+        if spec.begin != "index" or spec.find != "range" or spec.last or "incomplete" in spec.flags:
+            return None
+        if spec.index >= command.least:
+            return None
+    return tuple(KeyAt(spec.index, spec.flags) for spec in keys)
+
+
 REGISTRY: Final[dict[str, Command]] = {}
 """Every command declared so far, by name, containers with their subcommands inside."""
+
+_acl_bits: Final = (1 << position for position in count(1))
+"""Bit 0 stands for commands that there are not yet (kvrepl.engine.acl.catalog)."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -199,6 +236,7 @@ def command(
     acl: str = "",
     tips: Sequence[str] = (),
     get_keys: Callable[[list[bytes]], list[int]] | None = None,
+    key_flags: KeyFlags | None = None,
 ) -> Callable[[F], F]:
     """Declare the decorated function to be the handler of a command.
 
@@ -210,11 +248,13 @@ def command(
         acl: categories beyond those that follow from the flags.
         tips: hints for clients.
         get_keys: positions of the keys in argv, where `keys` cannot say.
+        key_flags: what argv does with the key, where `keys` has variable_flags.
     """
 
     def declare(function: F) -> F:
         summary = (function.__doc__ or "").strip().partition("\n")[0]
-        _add(_make(name, arity, flags, keys, acl, tips, function, get_keys, summary))
+        new = _make(name, arity, flags, keys, acl, tips, function, get_keys, key_flags, summary)
+        _add(new)
         return function
 
     return declare
@@ -222,7 +262,7 @@ def command(
 
 def container(name: str, arity: int = -2, *, acl: str = "", summary: str = "") -> None:
     """Declare a command that has nothing but subcommands (CONFIG, CLIENT, ...)."""
-    _add(_make(name, arity, "", (), acl, (), None, None, summary))
+    _add(_make(name, arity, "", (), acl, (), None, None, None, summary))
 
 
 def _make(
@@ -234,6 +274,7 @@ def _make(
     tips: Sequence[str],
     handler: Any,
     get_keys: Callable[[list[bytes]], list[int]] | None,
+    key_flags: KeyFlags | None,
     summary: str,
 ) -> Command:
     names = frozenset(flags.split())
@@ -255,12 +296,13 @@ def _make(
     categories.add("fast" if "fast" in names else "slow")
     return Command(
         name, arity, names, tuple(map(parse_key_spec, keys)), frozenset(categories),
-        tuple(tips), handler, get_keys, summary,
+        tuple(tips), handler, get_keys, summary, key_flags,
     )  # fmt: skip
 
 
 def _add(new: Command) -> None:
     parent, _, sub = new.name.partition("|")
+    new.acl_bit = next(_acl_bits)
     if sub:
         siblings = REGISTRY[parent].subcommands
         assert sub.encode() not in siblings, f"{new.name} is declared twice"

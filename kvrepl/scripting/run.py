@@ -158,10 +158,10 @@ class Run:
         raised = client.engine.gates & ~client.exempt
         if raised & gates.STALE and "stale" not in flags:
             return STALE
-        if self.caller.gates & ~client.exempt & gates.ACL:
-            denied = client.user.refusal(client, command)
+        if self.caller.gates & gates.ACL:
+            denied = client.engine.acl.refusal_in_script(self.caller, command, argv)
             if denied is not None:
-                return CommandError(b"ERR The user executing the script " + _right(denied))
+                return denied
         if self.read_only and (command.is_write or command.name in MAY_REPLICATE):
             return READ_ONLY
         if self.wrote:
@@ -176,15 +176,6 @@ class Run:
         if self._raised_at_start & ~client.exempt and "denyoom" in flags:
             return admission.OOM
         return None
-
-
-def _right(denied: bytes) -> bytes:
-    """What the user lacks, as it is told to scripts."""
-    if b"key" in denied:
-        return b"can't access at least one of the keys mentioned in the command arguments"
-    if b"channel" in denied:
-        return b"can't access at least one of the channels mentioned in the command arguments"
-    return b"can't run this command or subcommand"
 
 
 def refusal_at_start(
@@ -301,9 +292,7 @@ class Api:
         command = self._engine.resolve(argv)
         if command is None:
             raise ScriptError(b"ERR Invalid command passed to redis.acl_check_cmd()")
-        if not run.caller.gates & ~run.caller.exempt & gates.ACL:
-            return True
-        return run.caller.user.refusal(run.client, command) is None
+        return self._engine.acl.denial(run.caller, command, argv) is None
 
     # ------------------------------------------------------ other functions
 

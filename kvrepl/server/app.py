@@ -30,8 +30,10 @@ from typing import TYPE_CHECKING, Any, Final
 import kvrepl.commands  # noqa: F401  (registers every command)
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.engine import gates
+from kvrepl.engine.acl.userfile import UserFileError
 from kvrepl.engine.batch import COMPILED
 from kvrepl.engine.dispatch import Engine
+from kvrepl.errors import StorageError
 from kvrepl.scripting import runtime as scripting
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
@@ -59,6 +61,17 @@ if TYPE_CHECKING:
 
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
+
+
+BOTH_USERS: Final = (
+    "Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is"
+    " invalid. This setup is very likely to lead to configuration errors and security holes, please"
+    " define either an ACL file or declare users directly in your redis.conf, but not both."
+)
+
+
+class StartError(Exception):
+    """The server cannot start; its text is for the log."""
 
 
 class Server:
@@ -106,6 +119,42 @@ class Server:
             except ValueError as error:
                 raise declaration.error(str(error)) from error
 
+    def declare_users(self) -> None:
+        """Make the users of the configuration.
+
+        Raises:
+            ConfigError: a `user` line is wrong.
+        """
+        acl = self.engine.acl
+        acl.declare(self.config.users)
+        for declaration in self.config.users:
+            name = declaration.words[1]
+            if not acl.users[name].enabled:
+                self.log.notice(
+                    f"The user '{name.decode('utf-8', 'backslashreplace')}' is disabled (there is"
+                    " no 'on' modifier in the user description). Make sure this is not a"
+                    " configuration error."
+                )
+
+    def _load_users(self) -> None:
+        """Take the users of the ACL file, where there is one.
+
+        Raises:
+            StartError: it cannot be read, is wrong, or the configuration has users too.
+        """
+        name = self.config.aclfile
+        if not name:
+            return
+        if self.config.users:
+            raise StartError(BOTH_USERS)
+        try:
+            self.engine.acl.replace(name, self.host.read_acl_file())
+        except StorageError as error:
+            reason = f"Error loading ACLs, opening file '{name}': {error.cause.strerror}"
+            raise StartError(f"Aborting Redis startup because of ACL errors: {reason}") from error
+        except UserFileError as error:
+            raise StartError(f"Aborting Redis startup because of ACL errors: {error}") from error
+
     async def run(self) -> int:
         """Serve until shutdown.
 
@@ -138,9 +187,10 @@ class Server:
         log.role = "M"
         try:
             self._assemble()
+            self._load_users()
             self._banner()
             await self._listen()
-        except (ListenError, TooFewFiles) as error:
+        except (ListenError, StartError, TooFewFiles) as error:
             log.warning(str(error))
             return EXIT_FAILURE
         settings.connect(self)

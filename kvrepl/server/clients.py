@@ -75,7 +75,7 @@ class Clients:
             return TOO_MANY
         if (
             server.config.protected_mode
-            and not server.config.requirepass
+            and server.engine.acl.default.no_password
             and not connection.is_unix
             and not _is_loopback(connection.transport)
         ):

@@ -6,7 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from kvrepl.errors import CommandError, KvreplError
+from kvrepl.errors import CommandError, KvreplError, StorageError
+from kvrepl.persistence.disk import write_durably
 from kvrepl.resp.values import OK, Reply
 from kvrepl.server import info
 from kvrepl.server.children import RDB
@@ -98,7 +99,8 @@ class ServerHost:
             except FileNotFoundError:
                 old = ""
             with open(temp, "w", encoding="utf-8", errors="surrogateescape") as file:
-                file.write(config.rewrite(old, force_all=force_all))
+                users = self._server.engine.acl.lines()
+                file.write(config.rewrite(old, user_lines=users, force_all=force_all))
                 file.flush()
                 os.fsync(file.fileno())
             os.rename(temp, path)
@@ -112,6 +114,27 @@ class ServerHost:
             raise CommandError(b"ERR Rewriting config file: " + str(reason).encode()) from error
         self._server.log.warning("CONFIG REWRITE executed with success.")
         return OK
+
+    def read_acl_file(self) -> bytes:
+        """ACL LOAD."""
+        server = self._server
+        return b"".join(server.disk.read(server.config.aclfile))
+
+    def write_acl_file(self, data: bytes) -> None:
+        """ACL SAVE: a whole new file takes the place of the old one."""
+        server = self._server
+        path = server.config.aclfile
+        temp = f"{path}.tmp-{os.getpid()}"
+        try:
+            write_durably(server.disk, temp, path, [data])
+            server.disk.fsync_dir(os.path.dirname(path))
+        except StorageError as error:
+            server.log.warning(f"ACL SAVE failed: {error}")
+            raise
+
+    def random_bytes(self, count: int) -> bytes:
+        """ACL GENPASS."""
+        return os.urandom(count)
 
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT, beyond what the engine itself counts."""

@@ -13,7 +13,6 @@ import os
 from typing import TYPE_CHECKING
 
 from kvrepl.config import ConfigError
-from kvrepl.engine import gates
 from kvrepl.errors import CommandError
 from kvrepl.server.clients import raise_open_files_limit
 from kvrepl.server.listeners import ListenError
@@ -83,13 +82,6 @@ def connect(server: Server) -> None:
             server.log.open(config.logfile)
         except OSError as error:
             raise CommandError(b"ERR can't open the log file: " + str(error).encode()) from error
-
-    @on("requirepass")
-    def requirepass(config: Config) -> None:
-        # Clients that are connected stay as they are: who was let in stays in (acl.c).
-        if not config.requirepass:
-            for client in server.engine.clients.values():
-                client.lower_gate(gates.AUTH)
 
     @on("proto-max-bulk-len", "client-query-buffer-limit")
     def requests(config: Config) -> None:

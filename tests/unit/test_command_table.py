@@ -26,10 +26,7 @@ REDIS: dict[str, Facts] = {entry["name"]: entry for entry in json.loads(DATA.rea
 ABSENT: dict[str, str] = {}
 """Commands that are not there yet, and the family that they will come with."""
 
-ABSENT_SUBCOMMANDS: dict[str, str] = {
-    "acl|deluser acl|dryrun acl|genpass acl|getuser acl|list acl|load acl|log acl|save"
-    " acl|setuser": "users",
-}
+ABSENT_SUBCOMMANDS: dict[str, str] = {}
 
 
 def names_of(table: dict[str, str]) -> set[str]:

@@ -57,8 +57,8 @@ def connect(session: Session, addr: bytes = b"") -> Client:
 
 def locked(session: Session) -> None:
     """Ask for a password, and start over as somebody who has not given it."""
-    session.engine.config.requirepass = b"secret"
-    session.client.raise_gate(gates.AUTH)
+    session.run("acl", "setuser", "default", ">secret")
+    session.run("reset")
 
 
 # -------------------------------------------------------------------- AUTH, HELLO

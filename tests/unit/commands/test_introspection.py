@@ -132,7 +132,20 @@ def test_command_getkeys_of_what_has_none_is_refused(
 
 
 def test_keys_of_a_command_leave_out_channels() -> None:
-    assert introspection.find_keys(REGISTRY["spublish"], [b"spublish", b"c", b"m"]) == []
+    assert not introspection.find_keys(REGISTRY["spublish"], [b"spublish", b"c", b"m"])
+
+
+def test_command_getkeysandflags_tells_whether_set_and_bitfield_read(session: Session) -> None:
+    writes = [[b"k", [Status(b"OW"), Status(b"update")]]]
+    reads = [[b"k", [Status(b"RO"), Status(b"access")]]]
+    both = [[b"k", [Status(b"RW"), Status(b"access"), Status(b"update")]]]
+    assert session.run("command", "getkeysandflags", "set", "k", "v") == writes
+    assert session.run("command", "getkeysandflags", "set", "k", "v", "get") == both
+    get, set_ = ["get", "u8", "0"], ["set", "u8", "0", "1"]
+    overflow = ["overflow", "sat"]
+    for arguments, told in ((get, reads), ([*get, *set_], both), ([*overflow, *get], reads)):
+        assert session.run("command", "getkeysandflags", "bitfield", "k", *arguments) == told
+    assert session.run("command", "getkeysandflags", "bitfield", "k", "get", "u8") == both
 
 
 def test_command_getkeysandflags_tells_what_is_done(session: Session) -> None:
