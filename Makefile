@@ -22,7 +22,7 @@ PYX := $(wildcard kvrepl/*.pyx kvrepl/*.pxd kvrepl/*/*.pyx kvrepl/*/*.pxd rdb/*.
 PYTEST = $(BIN)/python -m pytest $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint format type unit property fuzz sim interop chaos deep bench demo build clean
+.PHONY: help venv run test lint format type unit property fuzz sim interop chaos deep bench benchrdb demo build clean
 
 help: ## this list
 	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -87,6 +87,12 @@ deep: $(STAMP) ## the long runs: a million keys, a thousand cuts (an hour or mor
 bench: $(BENCH_STAMP) ## beside redis-server, into benchmarks/results; ARGS="--quick bgsave"
 	$(BIN)/python -m benchmarks $(ARGS)
 
+benchrdb: $(BENCH_STAMP) ## the rdb tools beside rdbtools, which gets an environment of its own
+	@test -x $(VENV)-rdbtools/bin/rdb || { $(PYTHON) -m venv $(VENV)-rdbtools && \
+	    $(VENV)-rdbtools/bin/pip install --quiet rdbtools python-lzf; }
+	$(BIN)/python -m benchmarks.rdb --rdbtools $(VENV)-rdbtools/bin/rdb \
+	    --out benchmarks/results/rdb.md $(ARGS)
+
 demo: $(STAMP) ## four servers, a cut link and a promotion, told step by step
 	@$(BIN)/kvrepl demo
 
@@ -94,5 +100,5 @@ build: $(STAMP) ## a wheel with the compiled accelerators, in dist/
 	$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --wheel-dir dist .
 
 clean: ## remove what the other targets made, except the data of `make run`
-	rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-rdbtools build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find kvrepl rdb -name '*.so' -delete

@@ -2,6 +2,7 @@
 """Whole keys into and out of dicts, compiled; each function has its reference in Python.
 
     parse_strings       RdbReader._parse_key, for string values
+    parse_raw           RdbReader._parse_key, for values that stay encoded
     load_keys           rdb.keys.load_keys_reference
     encode_strings      rdb.writer.encode_strings_reference
 
@@ -26,8 +27,10 @@ from rdb._strings cimport (
     is_bytes,
     open_output,
     put_string,
+    read_length,
     read_string,
     reserve,
+    skip_length,
 )
 
 from rdb.records import Key
@@ -160,6 +163,99 @@ def parse_strings(bytes data not None, Py_ssize_t pos, object db, list records n
         if value is None:
             break
         records.append(_new_key(db, key, zero, value, expires_at_ms))
+        pos = at
+    return pos
+
+
+cdef inline int _skip_string(
+    const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos
+) noexcept:
+    """Step over a string; 0 where the reference must look at it."""
+    cdef Py_ssize_t at = pos[0], length = 0
+    if at >= size:
+        return 0
+    if data[at] < 0xC0:
+        if not read_length(data, size, &at, &length):
+            return 0
+    elif data[at] == 0xC3:
+        at += 1
+        if not read_length(data, size, &at, &length) or not skipread_length(data, size, &at):
+            return 0
+    elif data[at] <= 0xC2:
+        length = 1 + (<Py_ssize_t>1 << (data[at] - 0xC0))
+    else:
+        return 0
+    if length > size - at:
+        return 0
+    pos[0] = at + length
+    return 1
+
+
+cdef int _skip_value(
+    const uint8_t *data, Py_ssize_t size, Py_ssize_t *pos, uint8_t type_code
+) noexcept:
+    """Step over a value; 0 where it is cut off, malformed, or not of the types known here."""
+    cdef Py_ssize_t count = 0
+    cdef int strings = 1, fixed_bytes = 0, with_length = 0
+    if type_code == 0 or 9 <= type_code <= 13 or type_code in (16, 17, 20):
+        return _skip_string(data, size, pos)
+    if type_code == 4:
+        strings = 2
+    elif type_code == 5:
+        fixed_bytes = 8
+    elif type_code == 18:
+        with_length = 1
+    elif type_code not in (1, 2, 14):
+        return 0
+    if not read_length(data, size, pos, &count):
+        return 0
+    while count > 0:
+        count -= 1
+        if with_length and not skip_length(data, size, pos):
+            return 0
+        if not _skip_string(data, size, pos):
+            return 0
+        if strings == 2 and not _skip_string(data, size, pos):
+            return 0
+        pos[0] += fixed_bytes
+        if pos[0] > size:
+            return 0
+    return 1
+
+
+def parse_raw(bytes data not None, Py_ssize_t pos, object db, list records not None):
+    """Append the Key records that follow each other from `pos`, their values still encoded.
+
+    Returns the position after the last; the loop ends at anything else, at a value of a rare
+    type, and at a record that is cut off or malformed.
+    """
+    cdef const uint8_t *raw = <const uint8_t *>PyBytes_AS_STRING(data)
+    cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
+    cdef Py_ssize_t at, begin
+    cdef int64_t instant_ms
+    cdef uint8_t type_code
+    cdef object expires_at_ms, key, value
+    while pos < size:
+        at = pos
+        expires_at_ms = None
+        if raw[at] == OP_EXPIRE_MS:
+            if at + 10 > size:
+                break
+            memcpy(&instant_ms, raw + at + 1, 8)
+            expires_at_ms = instant_ms
+            at += 9
+        type_code = raw[at]
+        if type_code > 20:
+            break
+        at += 1
+        key = read_string(raw, size, &at)
+        if key is None:
+            break
+        begin = at
+        if not _skip_value(raw, size, &at, type_code):
+            break
+        value = PyBytes_FromStringAndSize(<const char *>raw + begin, at - begin)
+        records.append(_new_key(db, key, type_code, value, expires_at_ms))
         pos = at
     return pos
 

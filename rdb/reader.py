@@ -6,8 +6,8 @@
 A record that is not all there yet is kept and tried again when enough has arrived. "Enough" is
 exact for strings; a long value is measured step by step (rdb.measure) so that small pieces do
 not make it quadratic. Most of the time a piece holds many records whole, and those are decoded
-straight from it, without a copy; runs of string keys go through the compiled loop where the
-accelerator is built.
+straight from it, without a copy; runs of string keys, and with raw_values of most others, go
+through a compiled loop where the accelerator is built.
 
     _carry        bytes of the unfinished record, None between records
     _needed       length of _carry at which another attempt makes sense
@@ -26,7 +26,7 @@ Source: rdbLoadRioWithLoadingCtx in rdb.c.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Container
 from typing import Any
 
 from rdb import constants as c
@@ -56,6 +56,8 @@ from rdb.strings import decode_string
 from rdb.templates import decode_template
 from rdb.values import decode_value
 
+_STRING_RUN_STARTS = frozenset((c.TYPE_STRING, c.OP_EXPIRE_MS))
+_RAW_RUN_STARTS = frozenset((*range(c.TYPE_SET_LISTPACK + 1), c.OP_EXPIRE_MS))
 _MAX_DB = 0x7FFFFFFF
 _FIRST_OPCODE = 200
 """Whatever is below is a value type."""
@@ -93,8 +95,12 @@ class RdbReader:
         self.unused = b""
         self._verify_checksum = verify_checksum
         self._raw_values = raw_values
-        compiled = accelerate and not raw_values and accel is not None
-        self._parse_strings = accel.parse_strings if compiled else None
+        # The compiled loop, and the first bytes of records at which it is tried.
+        self._parse_run: Callable[[bytes, int, int, list[Record]], int] | None = None
+        self._run_starts: Container[int] = ()
+        if accelerate and accel is not None:
+            self._parse_run = accel.parse_raw if raw_values else accel.parse_strings
+            self._run_starts = _RAW_RUN_STARTS if raw_values else _STRING_RUN_STARTS
         self._take = take
         self._carry: bytearray | None = None
         self._needed = 0
@@ -198,7 +204,7 @@ class RdbReader:
         """Append the whole records of `data`; return the position after the last of them."""
         pos = 0
         size = len(data)
-        parse_strings, take = self._parse_strings, self._take
+        parse_run, run_starts, take = self._parse_run, self._run_starts, self._take
         self._unfinished = None
         try:
             if self._version < 0:
@@ -210,9 +216,9 @@ class RdbReader:
                     if after != pos:
                         pos = after
                         continue
-                elif parse_strings is not None and opcode in (c.TYPE_STRING, c.OP_EXPIRE_MS):
+                elif parse_run is not None and opcode in run_starts:
                     # hot: stops before what it does not understand, and so do not we.
-                    after = parse_strings(data, pos, self._db, records)
+                    after = parse_run(data, pos, self._db, records)
                     if after != pos:
                         pos = after
                         continue

@@ -7,11 +7,12 @@ from typing import Any
 import click
 
 from rdb.cli import exits
-from rdb.cli.form import bytes_form, key_form, record_form
+from rdb.cli.form import bytes_form, record_form
 from rdb.cli.lines import Lines
 from rdb.cli.render import CSV_HEADER, commands, csv_rows, request, restore
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source
+from rdb.cli.text import key_text, value_text
 from rdb.dialect import REDIS
 from rdb.errors import RdbError
 from rdb.records import Function, Key, Record
@@ -84,9 +85,10 @@ class Dump:
             self._lines.raw(csv_rows(whole))
         elif self._form == "json":
             if self._keys_only:
-                self._lines.add(key_form(key) | {"bytes": len(key.value)})
+                text = key_text(key, file_bytes=len(key.value))
             else:
-                self._lines.add(record_form(whole))
+                text = key_text(whole, value=value_text(whole))
+            self._lines.raw(text.encode() + b"\n")
         else:
             if self._form == "restore":
                 made = restore(key, self._dialect, replace=self._replace)

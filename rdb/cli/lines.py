@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import Final
 
 from rdb.cli.form import Json
+from rdb.cli.text import ENCODER
 
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 _BATCH_BYTES: Final = 1 << 16
 
 
@@ -22,7 +21,7 @@ class Lines:
 
     def add(self, form: dict[str, Json]) -> None:
         """Append one object as a line."""
-        self.raw(_ENCODER.encode(form).encode() + b"\n")
+        self.raw(ENCODER.encode(form).encode() + b"\n")
 
     def raw(self, data: bytes) -> None:
         """Append bytes."""

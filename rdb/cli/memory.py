@@ -85,7 +85,10 @@ class Survey:
         self.total.add(used_bytes, file_bytes)
         self.kinds.setdefault(kind, Tally()).add(used_bytes, file_bytes)
         self._prefix_tally(key.key).add(used_bytes, file_bytes)
-        if self._top:
+        # hot: benchmarks/rdb. Few keys are among the largest.
+        if self._top and (
+            len(self._largest) < self._top or used_bytes >= self._largest[0].used_bytes
+        ):
             large = Large(used_bytes, key.db, key.key, kind, elements_of(key))
             if len(self._largest) < self._top:
                 heapq.heappush(self._largest, large)

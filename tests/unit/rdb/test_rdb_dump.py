@@ -11,7 +11,9 @@ import pytest
 
 import rdb
 from rdb.cli import exits, run
-from tests.unit.rdb.samples import DATA
+from rdb.cli.form import key_form, record_form
+from rdb.cli.text import ENCODER, key_text, value_text
+from tests.unit.rdb.samples import DATA, GOLDENS, READABLE
 
 KEYS = DATA / "goldens" / "keys.rdb"
 FIELDS_WITH_TTL = DATA / "corpus/files/hdt3213__hash_with_hfe.rdb"
@@ -91,3 +93,12 @@ def test_dump_as_restore_gives_the_instant_not_the_span(
     ]
     assert out.count(b"ABSTTL") == len(instants) == 2
     assert all(b"\r\n%d\r\n" % at_ms in out for at_ms in instants)
+
+
+@pytest.mark.parametrize("path", GOLDENS + READABLE, ids=lambda path: path.stem)
+def test_text_of_every_key_is_that_of_its_form(path: Path) -> None:
+    for key in rdb.read(path):
+        if isinstance(key, rdb.Key):
+            text = key_text(key, value=value_text(key))
+            assert text == ENCODER.encode(record_form(key))
+            assert key_text(key, file_bytes=5) == ENCODER.encode(key_form(key) | {"bytes": 5})
