@@ -179,7 +179,7 @@ cdef inline int _skip_string(
             return 0
     elif data[at] == 0xC3:
         at += 1
-        if not read_length(data, size, &at, &length) or not skipread_length(data, size, &at):
+        if not read_length(data, size, &at, &length) or not skip_length(data, size, &at):
             return 0
     elif data[at] <= 0xC2:
         length = 1 + (<Py_ssize_t>1 << (data[at] - 0xC0))
