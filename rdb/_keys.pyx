@@ -13,7 +13,7 @@ load_keys makes no object of what a value holds: it is judged where it lies (_pa
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.object cimport PyObject, PyObject_Hash
 from cpython.ref cimport Py_INCREF
-from libc.stdint cimport int64_t, uint8_t
+from libc.stdint cimport int64_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from rdb._packed cimport Judge, close_judge, end_of_packed, open_judge
@@ -26,6 +26,7 @@ from rdb._strings cimport (
     dict_next,
     is_bytes,
     open_output,
+    put_length,
     put_string,
     read_length,
     read_string,
@@ -75,6 +76,8 @@ cdef extern from "Python.h":
 
 cdef enum:
     OP_EXPIRE_MS = 252
+    OP_FREQ = 249
+    OP_IDLE = 248
     TYPE_STRING = 0
     TYPE_CODES = 20
 
@@ -346,8 +349,34 @@ cdef inline int _code_of(PyObject *value) noexcept:
     return -1
 
 
-def encode_strings(dict segment not None, dict expires not None, bint compress):
+cdef int _put_access(
+    Output *out, int64_t word, int64_t clock, bint is_lfu, int64_t decay_min
+) except -1:
+    """Append the idle time or the counter of a key; see rdb.writer.Accesses."""
+    cdef int64_t figure
+    reserve(out, 10)
+    if is_lfu:
+        figure = word & 255
+        if decay_min > 0:
+            figure = max(figure - max(clock - (word >> 8), 0) // decay_min, 0)
+        out.data[out.size] = OP_FREQ
+        out.data[out.size + 1] = <uint8_t>figure
+        out.size += 2
+    else:
+        out.data[out.size] = OP_IDLE
+        out.size = put_length(out.data + out.size + 1, <uint64_t>max(clock - word, 0)) - out.data
+    return 0
+
+
+def encode_strings(
+    dict segment not None, dict expires not None, bint compress, accesses=None
+):
     """See rdb.writer.encode_strings."""
+    cdef PyObject *words = NULL
+    cdef PyObject *word
+    cdef dict words_of
+    cdef int64_t default = 0, clock = 0, decay_min = 0
+    cdef bint is_lfu = False
     cdef PyObject *source = <PyObject *>segment
     cdef PyObject *deadlines = <PyObject *>expires
     cdef PyObject *key = NULL
@@ -359,6 +388,9 @@ def encode_strings(dict segment not None, dict expires not None, bint compress):
     cdef int code
     cdef list leftovers = []
     cdef Output out
+    if accesses is not None:
+        words_of, default, clock, is_lfu, decay_min = accesses
+        words = <PyObject *>words_of
     try:
         open_output(&out, 4096, compress)
         while dict_next(source, &cursor, &key, &value):
@@ -376,6 +408,12 @@ def encode_strings(dict segment not None, dict expires not None, bint compress):
                     out.data[out.size] = OP_EXPIRE_MS
                     memcpy(out.data + out.size + 1, &instant_ms, 8)
                     out.size += 9
+            if words != NULL:
+                word = dict_get(words, key)
+                _put_access(
+                    &out, default if word == NULL else as_long_long(word), clock, is_lfu, decay_min
+                )
+                reserve(&out, 1)
             out.data[out.size] = <uint8_t>code
             out.size += 1
             put_string(&out, bytes_data(key), bytes_size(key))

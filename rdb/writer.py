@@ -16,7 +16,7 @@ Source: rdbSaveRio, rdbSaveKeyValuePair in rdb.c.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from rdb import constants as c
 from rdb.accel import accel
@@ -101,8 +101,44 @@ def encode_key_prefix(
     return prefix
 
 
+class Accesses(NamedTuple):
+    """How a server keeps what it knows of the use of keys, to be stored with them.
+
+    Attributes:
+        words: key -> the second of its last use; or, for LFU, minute of it << 8 | counter.
+        default: the word of a key that is not in `words`.
+        clock: the second, or minute, that it is now.
+        is_lfu: which of the two it is.
+        decay_min: minutes of disuse that lower the counter by one, 0 for never.
+    """
+
+    words: dict[bytes, int]
+    default: int
+    clock: int
+    is_lfu: bool = False
+    decay_min: int = 0
+
+    def figure(self, key: bytes) -> int:
+        """Seconds since the last use of a key, or its counter by now."""
+        word = self.words.get(key, self.default)
+        if not self.is_lfu:
+            return max(self.clock - word, 0)
+        unused_min = max(self.clock - (word >> 8), 0)
+        return max((word & 255) - (unused_min // self.decay_min if self.decay_min else 0), 0)
+
+    def prefix(self, key: bytes) -> bytes:
+        """What is stored before a key."""
+        figure = self.figure(key)
+        if self.is_lfu:
+            return encode_key_prefix(freq=figure)
+        return encode_key_prefix(idle_s=figure)
+
+
 def encode_strings_reference(
-    segment: dict[bytes, Any], expires: dict[bytes, int], compress: bool = True
+    segment: dict[bytes, Any],
+    expires: dict[bytes, int],
+    compress: bool = True,
+    accesses: Accesses | None = None,
 ) -> tuple[bytes, int, list[bytes]]:
     """Encode in Python; see `encode_strings`."""
     out: list[bytes] = []
@@ -118,6 +154,7 @@ def encode_strings_reference(
             continue
         out += (
             encode_key_prefix(expires.get(key)),
+            b"" if accesses is None else accesses.prefix(key),
             type_code.to_bytes(1, "big"),
             encode_string(key, compress),
             body,
@@ -127,7 +164,10 @@ def encode_strings_reference(
 
 
 def encode_strings(
-    segment: dict[bytes, Any], expires: dict[bytes, int], compress: bool = True
+    segment: dict[bytes, Any],
+    expires: dict[bytes, int],
+    compress: bool = True,
+    accesses: Accesses | None = None,
 ) -> tuple[bytes, int, list[bytes]]:
     """Encode every key of a dict whose value is a string, as bytes, or packed.
 
@@ -138,16 +178,18 @@ def encode_strings(
             objects with `segment`: an equal key that is another object has its reference
             count touched when it is compared.
         compress: whether LZF may be used.
+        accesses: what is known of the use of the keys, where it is to be stored; the keys of its
+            words are shared like those of `expires`.
 
     Returns:
         (records, how many, the keys with other values, for the caller to encode).
         Cost: O(bytes).
     """
-    return _encode_strings(segment, expires, compress)
+    return _encode_strings(segment, expires, compress, accesses)
 
 
 _encode_strings: Callable[
-    [dict[bytes, Any], dict[bytes, int], bool], tuple[bytes, int, list[bytes]]
+    [dict[bytes, Any], dict[bytes, int], bool, Accesses | None], tuple[bytes, int, list[bytes]]
 ] = encode_strings_reference if accel is None else accel.encode_strings
 
 

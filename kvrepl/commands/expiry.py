@@ -144,7 +144,7 @@ def pexpiretime(c: Client, argv: list[bytes]) -> Reply:
 
 
 def _expires_in(c: Client, key: bytes, since_ms: int, unit_ms: int) -> int:
-    if c.db.get_packed(key) is None:
+    if c.db.inspect(key) is None:
         return NO_KEY
     expires_at_ms = c.db.expires_at_ms(key)
     if expires_at_ms is None:

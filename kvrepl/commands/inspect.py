@@ -8,8 +8,9 @@ MEMORY USAGE estimates what a key costs in this process, in bytes:
 
 It is no copy of what Redis would answer: it is what this server has to pay.
 
-There is no clock of accesses, for it would cost every look-up more than it tells; OBJECT IDLETIME
-answers 0 for every key, which is what Redis answers for a key just used.
+OBJECT IDLETIME tells the truth while maxmemory-policy is one of *-lru, whatever maxmemory is. Under
+the other policies no clock of accesses is kept (kvrepl.keyspace.access), and it answers 0, which is
+what Redis answers for a key just used.
 
 Source: Redis 7.0 object.c (objectCommand, memoryCommand).
 """
@@ -84,22 +85,22 @@ def object_refcount(c: Client, argv: list[bytes]) -> Reply:
 
 @command("object|idletime", 3, "readonly", keys=["RO @2"], acl="keyspace", tips=_TIPS)
 def object_idletime(c: Client, argv: list[bytes]) -> Reply:
-    """Get the seconds since a key was last used; 0 here, see the module. O(1)."""
+    """Get the seconds since a key was last used; see the module. O(1)."""
     if _look_at(c.db, argv[2]) is None:
         return None
     if _is_lfu(c):
         raise IS_LFU
-    return 0
+    return c.db.access_figure(argv[2]) or 0
 
 
 @command("object|freq", 3, "readonly", keys=["RO @2"], acl="keyspace", tips=_TIPS)
 def object_freq(c: Client, argv: list[bytes]) -> Reply:
-    """Get how often a key is used, on a logarithmic scale; 0 here, nothing counts it. O(1)."""
+    """Get how often a key is used, on a logarithmic scale. O(1)."""
     if _look_at(c.db, argv[2]) is None:
         return None
     if not _is_lfu(c):
         raise NOT_LFU
-    return 0
+    return c.db.access_figure(argv[2])
 
 
 @command("object|help", 2, "loading stale", acl="keyspace")

@@ -13,6 +13,7 @@ from kvrepl.config.notify import NOTIFY_GENERIC
 from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.engine.spec import command
 from kvrepl.errors import NO_SUCH_KEY, SYNTAX, CommandError
+from kvrepl.keyspace.access import LFU_MAX
 from kvrepl.keyspace.encoding import type_name
 from kvrepl.resp.values import OK, Reply, Status
 from rdb import RdbError
@@ -68,7 +69,7 @@ def unlink(c: Client, argv: list[bytes]) -> Reply:
 @command("exists", -2, "readonly fast", keys=["RO @1..-1"], acl="keyspace", tips=_SUM)
 def exists(c: Client, argv: list[bytes]) -> Reply:
     """Count how many of the keys exist, one named twice counting twice. O(keys)."""
-    return len(argv) - 1 - list(map(c.db.get_packed, argv[1:])).count(None)
+    return len(argv) - 1 - list(map(c.db.inspect, argv[1:])).count(None)
 
 
 @command("touch", -2, "readonly fast", keys=["RO @1..-1"], acl="keyspace", tips=_SUM)
@@ -80,7 +81,7 @@ def touch(c: Client, argv: list[bytes]) -> Reply:
 @command("type", 2, "readonly fast", keys=["RO @1"], acl="keyspace")
 def type_(c: Client, argv: list[bytes]) -> Reply:
     """Tell the type of the value stored at a key. O(1)."""
-    value = c.db.get_packed(argv[1])
+    value = c.db.inspect(argv[1])
     return Status(b"none" if value is None else type_name(value))
 
 
@@ -120,12 +121,14 @@ def _rename(c: Client, argv: list[bytes], *, replace: bool) -> bool:
     if old == new:
         return False
     expires_at_ms = db.expires_at_ms(old)
+    figure = db.access_figure(old)
     if db.exists_for_write(new):
         if not replace:
             return False
         db.delete(new)
     db.delete(old)
     _put(db, new, value, expires_at_ms)
+    db.put_access(new, idle_s=figure, freq=figure)
     db.changed(old, NOTIFY_GENERIC, b"rename_from")
     db.changed(new, NOTIFY_GENERIC, b"rename_to", 0)
     return True
@@ -148,10 +151,12 @@ def move(c: Client, argv: list[bytes]) -> Reply:
     if value is None:
         return 0
     expires_at_ms = source.expires_at_ms(key)
+    figure = source.access_figure(key)
     if target.exists_for_write(key):
         return 0
     source.delete(key)
     _put(target, key, value, expires_at_ms)
+    target.put_access(key, idle_s=figure, freq=figure)
     source.changed(key, NOTIFY_GENERIC, b"move_from")
     target.changed(key, NOTIFY_GENERIC, b"move_to", 0)
     return 1
@@ -247,7 +252,7 @@ def restore_asking(c: Client, argv: list[bytes]) -> Reply:
 
 
 def _restore(c: Client, argv: list[bytes]) -> Reply:
-    replace, absolute = _restore_options(argv)
+    replace, absolute, idle_s, freq = _restore_options(argv)
     db, key = c.db, argv[1]
     if not replace and db.exists_for_write(key):
         raise BUSYKEY
@@ -268,15 +273,18 @@ def _restore(c: Client, argv: list[bytes]) -> Reply:
             db.changed(key, NOTIFY_GENERIC, b"del")
         return OK
     _put(db, key, value, expires_at_ms)
+    db.put_access(key, idle_s=idle_s, freq=freq)
     if expires_at_ms is not None and not absolute:
         propagation.instead([*argv[:2], b"%d" % expires_at_ms, *argv[3:], b"ABSTTL"])
     db.changed(key, NOTIFY_GENERIC, b"restore")
     return OK
 
 
-def _restore_options(argv: list[bytes]) -> tuple[bool, bool]:
-    """Read REPLACE and ABSTTL; IDLETIME and FREQ are checked, the access clock has no use here."""
-    replace = absolute = idle = freq = False
+def _restore_options(argv: list[bytes]) -> tuple[bool, bool, int | None, int | None]:
+    """Read the options: REPLACE, ABSTTL, and the figures of IDLETIME and FREQ."""
+    replace = absolute = False
+    idle_s: int | None = None
+    freq: int | None = None
     i = 4
     while i < len(argv):
         option = argv[i].upper()
@@ -284,20 +292,20 @@ def _restore_options(argv: list[bytes]) -> tuple[bool, bool]:
             replace = True
         elif option == b"ABSTTL":
             absolute = True
-        elif option == b"IDLETIME" and i + 1 < len(argv) and not freq:
+        elif option == b"IDLETIME" and i + 1 < len(argv) and freq is None:
             i += 1
-            idle = True
-            if integer(argv[i]) < 0:
+            idle_s = integer(argv[i])
+            if idle_s < 0:
                 raise INVALID_IDLETIME
-        elif option == b"FREQ" and i + 1 < len(argv) and not idle:
+        elif option == b"FREQ" and i + 1 < len(argv) and idle_s is None:
             i += 1
-            freq = True
-            if not 0 <= integer(argv[i]) <= 255:
+            freq = integer(argv[i])
+            if not 0 <= freq <= LFU_MAX:
                 raise INVALID_FREQ
         else:
             raise SYNTAX
         i += 1
-    return replace, absolute
+    return replace, absolute, idle_s, freq
 
 
 def _load(c: Client, payload: bytes) -> object:

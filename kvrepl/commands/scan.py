@@ -64,7 +64,7 @@ def scan(c: Client, argv: list[bytes]) -> Reply:
     if kind is not None:
         # As in Redis, the type is asked of the key whatever its age, and counts as a look-up.
         found = [
-            key for key in found if (v := db.get_packed(key)) is not None and type_name(v) == kind
+            key for key in found if (v := db.inspect(key)) is not None and type_name(v) == kind
         ]
     else:
         found = list(filter(db.exists, found))

@@ -95,7 +95,10 @@ def _set_with_options(c: Client, argv: list[bytes]) -> Reply:
     expires_at_ms = expiry_at_ms(c, when, unit, b"set") if unit else 0
     old = db.read_string(key) if want_old else None
     if condition and db.exists_for_write(key) != (condition == b"XX"):
+        db.touch(key)
         return old
+    if keep_ttl:
+        db.touch(key)
     db.set(key, value, keep_ttl)
     db.changed(key, NOTIFY_STRING, b"set")
     if unit:

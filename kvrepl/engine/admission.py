@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import POSTPONED
+from kvrepl.engine.memory import FULL
 from kvrepl.errors import CommandError
 from kvrepl.resp.values import BLOCKED, NO_REPLY, QUEUED, Reply, Status
 
@@ -35,6 +36,8 @@ BUSY: Final = CommandError(
     b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
 )
 REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
+
+ENDS_MULTI: Final = frozenset(("exec", "discard", "quit", "reset"))
 
 ARGUMENTS_SHOWN_BYTES: Final = 128
 """How much of an unknown command and of its arguments the error repeats (server.c)."""
@@ -124,8 +127,11 @@ def _refusal(
         return NO_MULTI
     if raised & gates.ACL and (denied := engine.acl.refusal(client, command, argv)) is not None:
         return denied
-    if raised & gates.OOM and uses_memory:
-        return OOM
+    if engine.gates & ~client.exempt & gates.OOM:
+        # Queuing takes memory as well, whatever is queued.
+        grows = uses_memory or (raised & gates.MULTI and command.name not in ENDS_MULTI)
+        if engine.memory.make_room() == FULL and grows:
+            return OOM
     if raised & gates.DISK and (writes or command.name == "ping") and not client.is_master:
         return engine.disk_error()
     if raised & gates.FEW_REPLICAS and writes:

@@ -12,6 +12,7 @@ a command that left something to settle to `settle()`.
       pubsub        subscriptions
       tracking      client-side caching: who is told of which keys
       acl           users, and what each may do
+      memory        maxmemory: what is evicted, what refused
       host          the server around it (files, children, other servers)
 
 The engine is pure: time comes from the injected clock, randomness from the injected generator,
@@ -33,6 +34,7 @@ from kvrepl.engine.acl.access import Access
 from kvrepl.engine.blocking import Blocking
 from kvrepl.engine.client import Client, Port
 from kvrepl.engine.host import Host, NoHost
+from kvrepl.engine.memory import Memory
 from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.pubsub import PubSub
 from kvrepl.engine.spec import REGISTRY, Command
@@ -118,6 +120,7 @@ class Engine:
             for spelling in (name, name.upper())
         }
         self.acl = Access(self)
+        self.memory = Memory(self)
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
         self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None
@@ -127,7 +130,12 @@ class Engine:
 
     def tick(self) -> None:
         """Take the time from the clock; between two calls all commands see the same instant."""
-        self.keyspace.now_ms = self.clock.now_ms()
+        keyspace = self.keyspace
+        keyspace.now_ms = self.clock.now_ms()
+        if keyspace.access is not None:
+            keyspace.access.tick(keyspace.now_ms)
+        if self.memory.limit_bytes:
+            self.memory.watch()
 
     # --------------------------------------------------------------- clients
 
@@ -444,6 +452,7 @@ class Engine:
         keyspace = self.keyspace
         keyspace.hits = keyspace.misses = keyspace.expired = 0
         self.stats.reset()
+        self.memory.reset_stats()
         for command in self.all_commands():
             command.reset_stats()
 

@@ -22,7 +22,7 @@ TRACKING: Final = 1 << 6  # it is told of keys that change (kvrepl.engine.tracki
 CLOSING: Final = 1 << 7  # no further command is to be run
 
 # Raised for the whole server.
-OOM: Final = 1 << 10  # over maxmemory
+OOM: Final = 1 << 10  # at maxmemory, or nearly so (kvrepl.engine.memory)
 DISK: Final = 1 << 11  # the last save or AOF write failed
 FEW_REPLICAS: Final = 1 << 12  # fewer good replicas than min-replicas-to-write
 READONLY: Final = 1 << 13  # a read-only replica

@@ -29,11 +29,12 @@ cdef long long NOTIFY_NEW = _NOTIFY_NEW
 
 cdef object DATABASE = None
 cdef object KEYSPACE = None
-cdef Py_ssize_t BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
-cdef Py_ssize_t DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+cdef Py_ssize_t ACCESSED, BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+cdef Py_ssize_t ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
 
 NAMES = (
-    "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string", "edit_string", "set", "changed",
+    "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string",
+    "edit_string", "set", "changed",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -41,14 +42,16 @@ REFERENCE = {}  # name -> the method that was replaced; the tests compare the tw
 def bind(database, keyspace):
     """Give the class Database these methods; keyspace is the class Keyspace."""
     global DATABASE, KEYSPACE
-    global BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
-    global DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+    global ACCESSED, BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+    global ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+    ACCESSED = slot_offset(database, "accessed")
     BLOCKED_KEYS = slot_offset(database, "blocked_keys")
     EXPIRES = slot_offset(database, "expires")
     KEYSPACE_OF = slot_offset(database, "keyspace")
     MASK = slot_offset(database, "mask")
     SEGMENTS = slot_offset(database, "segments")
     WATCHED = slot_offset(database, "watched")
+    ACCESS = slot_offset(keyspace, "access")
     DIRTY = slot_offset(keyspace, "dirty")
     HITS = slot_offset(keyspace, "hits")
     MISSES = slot_offset(keyspace, "misses")
@@ -83,7 +86,12 @@ cdef inline bint may_be_gone(object db, object key) except -1:
     return dict_size(expires) != 0 and PyDict_Contains(<object> expires, key)
 
 
-cdef object find(object db, object key, bint for_write):
+cdef inline bint is_tracked(PyObject *keyspace) noexcept:
+    """Whether it is kept when or how often keys are used; the row ACCESSED is there then."""
+    return get_slot(keyspace, ACCESS) != <PyObject *> None
+
+
+cdef object visible(object db, object key, bint for_write):
     """The value, or None where the key is not there for the one who asks."""
     cdef PyObject *value = PyDict_GetItemWithError(
         <object> segment_of(db, SEGMENTS, key), key
@@ -98,6 +106,14 @@ cdef object find(object db, object key, bint for_write):
     return found
 
 
+cdef inline object find(object db, PyObject *keyspace, object key, bint for_write):
+    """The same, which counts as a use of the key."""
+    found = visible(db, key, for_write)
+    if found is not None and is_tracked(keyspace):
+        (<object> get_slot(keyspace, ACCESS)).touched(<object> segment_of(db, ACCESSED, key), key)
+    return found
+
+
 cdef inline object unpacked(object db, object key, object value):
     """What a packed value stands for; any other value as it is."""
     # Only packed values are of a subclass of bytes.
@@ -109,7 +125,7 @@ cdef inline object unpacked(object db, object key, object value):
 cdef object find_counted(object db, object key):
     """The same for a read command: counts hit or miss."""
     cdef PyObject *keyspace = keyspace_of(db)
-    found = find(db, key, False)
+    found = find(db, keyspace, key, False)
     if found is not None:
         add_int(keyspace, HITS, 1)
         return found
@@ -131,14 +147,13 @@ def get_packed(self, key):
 
 def get_for_write(self, key):
     """See kvrepl.keyspace.database.Database.get_for_write."""
-    keyspace_of(self)
-    return unpacked(self, key, find(self, key, True))
+    return unpacked(self, key, find(self, keyspace_of(self), key, True))
 
 
 def exists_for_write(self, key):
     """See kvrepl.keyspace.database.Database.exists_for_write."""
     keyspace_of(self)
-    return find(self, key, True) is not None
+    return visible(self, key, True) is not None
 
 
 def read(self, key, kind):
@@ -154,8 +169,7 @@ def read(self, key, kind):
 
 def edit(self, key, kind):
     """See kvrepl.keyspace.database.Database.edit."""
-    keyspace_of(self)
-    value = find(self, key, True)
+    value = find(self, keyspace_of(self), key, True)
     if value is None or type(value) is kind:
         return value
     value = unpacked(self, key, value)
@@ -174,8 +188,7 @@ def read_string(self, key):
 
 def edit_string(self, key):
     """See kvrepl.keyspace.database.Database.edit_string."""
-    keyspace_of(self)
-    value = find(self, key, True)
+    value = find(self, keyspace_of(self), key, True)
     if value is None or PyBytes_CheckExact(value) or PyByteArray_CheckExact(value):
         return value
     raise WRONGTYPE
@@ -192,12 +205,20 @@ def set(self, key, value, keep_ttl=False):
     before = dict_size(segment)
     PyDict_SetItem(<object> segment, key, value)
     if dict_size(segment) != before:
+        if is_tracked(keyspace):
+            (<object> get_slot(keyspace, ACCESS)).created(
+                <object> segment_of(self, ACCESSED, key), key
+            )
         if get_int(keyspace, NOTIFY_FLAGS) & NOTIFY_NEW:
             (<object> keyspace).notify(NOTIFY_NEW, b"new", key, self)
     else:
         expires = segment_of(self, EXPIRES, key)
         if dict_size(expires) and not keep_ttl and PyDict_Contains(<object> expires, key):
             PyDict_DelItem(<object> expires, key)
+        if is_tracked(keyspace) and not keep_ttl:
+            (<object> get_slot(keyspace, ACCESS)).touched(
+                <object> segment_of(self, ACCESSED, key), key
+            )
     if dict_size(get_slot(<PyObject *> self, BLOCKED_KEYS)):
         self._signal_ready(key, value)
 

@@ -7,7 +7,9 @@ to live stand in a second row of dicts under the same index:
 
 `due_ms[i]` is a lower bound of the earliest expiry in segment i, and `earliest_ms` one of them all,
 so that active expiry visits only segments that hold something due. A segment grows alone (a
-bounded stall), and SCAN, FLUSHALL ASYNC and the snapshot go segment by segment.
+bounded stall), and SCAN, FLUSHALL ASYNC and the snapshot go segment by segment. While the use of
+keys is tracked (kvrepl.keyspace.access) there is a third row, `accessed[i]: {key: word}`, and none
+otherwise.
 
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
@@ -33,7 +35,7 @@ from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from kvrepl.config.notify import NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
+from kvrepl.config.notify import NOTIFY_EVICTED, NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
 from kvrepl.datatypes.packed import unpack
 from kvrepl.errors import WRONGTYPE
 from rdb.packed import Packed
@@ -66,6 +68,7 @@ class Database:
     """
 
     __slots__ = (
+        "accessed",
         "blocked_keys",
         "due_ms",
         "earliest_ms",
@@ -84,6 +87,7 @@ class Database:
         self.mask = segments - 1
         self.segments: list[dict[bytes, Value]] = [{} for _ in range(segments)]
         self.expires: list[dict[bytes, int]] = [{} for _ in range(segments)]
+        self.accessed: list[dict[bytes, int]] = []
         self.due_ms: list[int] = [NEVER_DUE] * segments
         self.earliest_ms = NEVER_DUE
         # Key -> the clients that WATCH it, and key -> the clients that wait for it to be filled.
@@ -120,13 +124,25 @@ class Database:
         if value is not None:
             expires = self.expires[i]
             if not expires or key not in expires or not self._gone(key, expires[key]):
-                self.keyspace.hits += 1
+                keyspace = self.keyspace
+                keyspace.hits += 1
+                if keyspace.access is not None:
+                    keyspace.access.touched(self.accessed[i], key)
                 return value
         keyspace = self.keyspace
         keyspace.misses += 1
         if keyspace.notify_flags & NOTIFY_KEY_MISS:
             keyspace.notify(NOTIFY_KEY_MISS, b"keymiss", key, self)
         return None
+
+    def inspect(self, key: bytes) -> Value | None:
+        """The same without taking it for a use of the key (TYPE, TTL). O(1)."""
+        keyspace = self.keyspace
+        access, keyspace.access = keyspace.access, None
+        try:
+            return self.get_packed(key)
+        finally:
+            keyspace.access = access
 
     def get_for_write(self, key: bytes) -> Value | None:
         """Look a key up for a command that may change it; not counted as hit or miss. O(1)."""
@@ -136,6 +152,9 @@ class Database:
             expires = self.expires[i]
             if expires and key in expires and self._gone(key, expires[key], for_write=True):
                 return None
+            access = self.keyspace.access
+            if access is not None:
+                access.touched(self.accessed[i], key)
             if isinstance(value, Packed):
                 return self._unpack(key, value)
         return value
@@ -193,7 +212,10 @@ class Database:
         expires = self.expires[i]
         if value is None or (expires and key in expires and self._gone(key, expires[key])):
             return self.get(key)  # counts the miss
-        self.keyspace.hits += 1
+        keyspace = self.keyspace
+        keyspace.hits += 1
+        if keyspace.access is not None:
+            keyspace.access.touched(self.accessed[i], key)
         if type(value) is bytes or type(value) is bytearray:
             return value
         raise WRONGTYPE
@@ -220,6 +242,9 @@ class Database:
     def set(self, key: bytes, value: Value, keep_ttl: bool = False) -> None:
         """Put `value` at `key`, in place of whatever was there; drops its time to live. O(1).
 
+        With `keep_ttl` the value is a new form of the one that the caller looked up, which was the
+        access; without it, this is one.
+
         A key whose time has come is removed first, as a key of its own (replicas get its DEL). The
         caller reports the change with `changed()`.
         """
@@ -229,14 +254,20 @@ class Database:
         if expires and key in expires:
             self._gone(key, expires[key], for_write=True)
         if key in segment:
-            if not keep_ttl and expires:
-                expires.pop(key, None)
+            if not keep_ttl:
+                if expires:
+                    expires.pop(key, None)
+                access = self.keyspace.access
+                if access is not None:
+                    access.touched(self.accessed[i], key)
             segment[key] = value
             if self.blocked_keys:
                 self._signal_ready(key, value)
         else:
             segment[key] = value
             keyspace = self.keyspace
+            if keyspace.access is not None:
+                keyspace.access.created(self.accessed[i], key)
             if keyspace.notify_flags & NOTIFY_NEW:
                 keyspace.notify(NOTIFY_NEW, b"new", key, self)
             if self.blocked_keys:
@@ -252,6 +283,8 @@ class Database:
             return False
         if self.expires[i]:
             self.expires[i].pop(key, None)
+        if self.accessed:
+            self.accessed[i].pop(key, None)
         if self.blocked_keys:
             self.signal_ready(key)  # who waits in a consumer group waits no longer
         return True
@@ -353,6 +386,51 @@ class Database:
             self.due_ms[segment] = min(expires.values(), default=NEVER_DUE)
         return len(due)
 
+    # ---------------------------------------------------------------- access
+
+    def track_access(self) -> None:
+        """Have a row for words of access exactly while they are kept; it begins empty."""
+        tracked = self.keyspace.access is not None
+        self.accessed = [{} for _ in range(self.mask + 1)] if tracked else []
+
+    def touch(self, key: bytes) -> None:
+        """Take something for a use of a key, where it is there. O(1)."""
+        access = self.keyspace.access
+        if access is not None:
+            i = hash(key) & self.mask
+            if key in self.segments[i]:
+                access.touched(self.accessed[i], key)
+
+    def access_figure(self, key: bytes) -> int | None:
+        """Seconds idle or the counter of use of a key, as is kept; None where nothing is. O(1)."""
+        access = self.keyspace.access
+        return None if access is None else access.figure(self.accessed[hash(key) & self.mask], key)
+
+    def put_access(self, key: bytes, *, idle_s: int | None = None, freq: int | None = None) -> None:
+        """Set what is kept of the use of an existing key, where the figure is of that kind. O(1).
+
+        Args:
+            key: must be there.
+            idle_s: seconds since its last access.
+            freq: its counter, 0 to 255.
+        """
+        access = self.keyspace.access
+        if access is not None:
+            figure = freq if access.is_lfu else idle_s
+            if figure is not None:
+                access.put(self.accessed[hash(key) & self.mask], key, figure)
+
+    def evict(self, key: bytes) -> None:
+        """Remove a key to make room; who called propagates its deletion."""
+        self.delete(key)
+        keyspace = self.keyspace
+        if self.watched and key in self.watched:
+            keyspace.sink.touched(self, key)
+        if keyspace.tracking:
+            keyspace.sink.invalidated(self, key)
+        if keyspace.notify_flags & NOTIFY_EVICTED:
+            keyspace.notify(NOTIFY_EVICTED, b"evicted", key, self)
+
     # ---------------------------------------------------------------- the whole
 
     def keys(self) -> Iterator[bytes]:
@@ -441,6 +519,7 @@ class Database:
         self.expires = [{} for _ in range(n)]
         self.due_ms = [NEVER_DUE] * n
         self.earliest_ms = NEVER_DUE
+        self.track_access()
         return old
 
     def swap(self, other: Database) -> None:
@@ -449,6 +528,10 @@ class Database:
         self.expires, other.expires = other.expires, self.expires
         self.due_ms, other.due_ms = other.due_ms, self.due_ms
         self.earliest_ms, other.earliest_ms = other.earliest_ms, self.earliest_ms
+        self.accessed, other.accessed = other.accessed, self.accessed
+        for db in (self, other):
+            if bool(db.accessed) != (db.keyspace.access is not None):
+                db.track_access()  # the other one is of a keyspace that keeps none, or did
 
 
 def _slice_of(key: bytes, bits: int) -> int:

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 from kvrepl.datatypes.limits import Limits
 from kvrepl.keyspace import database
+from kvrepl.keyspace.access import Access
 from kvrepl.keyspace.database import Database
 from kvrepl.resp import ACCELERATED
 
@@ -56,10 +57,12 @@ class Keyspace:
         writable_replica: in HIDE mode, local writes may remove expired keys.
         notify_flags: the classes of notifications switched on.
         tracking: whether any client tracks keys.
+        access: keeps when or how often keys are used; None while nothing needs it.
         garbage: dropped segments, freed in slices by the shell (FLUSHALL ASYNC).
     """
 
     __slots__ = (
+        "access",
         "databases",
         "dirty",
         "expired",
@@ -77,6 +80,7 @@ class Keyspace:
 
     def __init__(self, databases: int = 16, limits: Limits | None = None) -> None:
         self.limits = limits if limits is not None else Limits()
+        self.access: Access | None = None
         self.databases = [Database(i, self) for i in range(databases)]
         self.dirty = 0
         self.now_ms = 0
@@ -95,6 +99,15 @@ class Keyspace:
         """Report an event whose class is switched on; callers test the flag first where hot."""
         if self.notify_flags & kind:
             self.sink.notify(kind, event, key, db)
+
+    def track_access(self, access: Access | None) -> None:
+        """Keep from now on how keys are used, forgetting what was kept; None to stop.
+
+        O(databases * segments).
+        """
+        self.access = access
+        for db in self.databases:
+            db.track_access()
 
     def clear(self, *, lazily: bool = False) -> int:
         """Drop every key of every database.

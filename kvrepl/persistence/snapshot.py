@@ -25,11 +25,12 @@ from typing import TYPE_CHECKING, Any, Final
 import rdb
 from kvrepl import REDIS_VERSION
 from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
+from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
 from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.keys import load_keys
-from rdb.writer import encode_strings
+from rdb.writer import Accesses, encode_strings
 
 if TYPE_CHECKING:
     from kvrepl.keyspace.database import Database
@@ -111,10 +112,11 @@ def snapshot_chunks(
 def _write_database(db: Database, writer: rdb.RdbWriter, compress: bool) -> Iterator[int]:
     """Write a database; yields how many keys it wrote, segment by segment."""
     limits = db.keyspace.limits
-    for segment, expires in zip(db.segments, db.expires, strict=True):
+    for i, (segment, expires) in enumerate(zip(db.segments, db.expires, strict=True)):
         if not segment:
             continue
-        encoded, _, others = encode_strings(segment, expires, compress)
+        accesses = _accesses(db, i)
+        encoded, _, others = encode_strings(segment, expires, compress, accesses)
         writer.raw(encoded)
         for key in others:
             type_code, plain = rdb_type_and_value(segment[key], limits)
@@ -123,10 +125,29 @@ def _write_database(db: Database, writer: rdb.RdbWriter, compress: bool) -> Iter
                 type_code,
                 plain,
                 expires.get(key),
+                **_figure(accesses, key),
                 compress=compress,
                 list_max_listpack_size=limits.list_max_listpack_size,
             )
         yield len(segment)
+
+
+def _accesses(db: Database, segment: int) -> Accesses | None:
+    """What is known of the use of the keys of a segment, as the policy has it stored."""
+    access = db.keyspace.access
+    if access is None:
+        return None
+    words = db.accessed[segment]
+    if isinstance(access, Lfu):
+        return Accesses(words, access.since, access.clock, True, access.decay_min)
+    return Accesses(words, access.since, access.clock)
+
+
+def _figure(accesses: Accesses | None, key: bytes) -> dict[str, int]:
+    """The same of one key, as RdbWriter.key takes it."""
+    if accesses is None:
+        return {}
+    return {"freq" if accesses.is_lfu else "idle_s": accesses.figure(key)}
 
 
 @dataclass(slots=True)
@@ -274,7 +295,7 @@ class SnapshotLoader:
         return pos
 
     def _put(self, record: Key) -> None:
-        number, key, type_code, plain, expires_at_ms, _, _ = record
+        number, key, type_code, plain, expires_at_ms, idle_s, freq = record
         value: Any = plain
         db = self._databases[number]
         loaded = self.loaded
@@ -302,4 +323,6 @@ class SnapshotLoader:
             db.expire_at(key, expires_at_ms)
         elif self._replace:
             db.persist(key)
+        if db.accessed:
+            db.put_access(key, idle_s=idle_s, freq=freq)
         loaded.keys += 1

@@ -109,7 +109,9 @@ class Run:
         client.exempt = caller.exempt
         client.addr = b"lua"
         client.tracking = caller.tracking
-        self._raised_at_start = 0 if allow_oom else engine.gates & gates.OOM
+        self._is_short = (
+            not allow_oom and not client.exempt & gates.OOM and engine.memory.is_short()
+        )
 
     def elapsed_ms(self) -> int:
         """How long it has been running."""
@@ -173,7 +175,7 @@ class Run:
                 return client.engine.disk_error()
             if raised & gates.FEW_REPLICAS:
                 return admission.NOREPLICAS
-        if self._raised_at_start & ~client.exempt and "denyoom" in flags:
+        if self._is_short and "denyoom" in flags:
             return admission.OOM
         return None
 
@@ -193,7 +195,8 @@ def refusal_at_start(
     if flags is None:
         return admission.MASTERDOWN if raised & gates.STALE else None
     writes = shebang.NO_WRITES not in flags
-    if raised & gates.OOM and writes and shebang.ALLOW_OOM not in flags:
+    may_grow = writes and shebang.ALLOW_OOM not in flags
+    if raised & gates.OOM and may_grow and engine.memory.is_short():
         return admission.OOM
     if writes:
         if raised & gates.DISK and not caller.is_master:

@@ -97,14 +97,16 @@ def _object(server: Server, client: Client, argv: list[bytes]) -> Reply:
     value = client.db.peek(argv[2])
     if value is None:
         raise NO_SUCH_KEY
+    access = client.engine.keyspace.access
+    idle_s = 0 if access is None or access.is_lfu else client.db.access_figure(argv[2]) or 0
     return Status(
         b"Value at:0x%x refcount:1 encoding:%b serializedlength:%d lru:%d lru_seconds_idle:%d"
         % (
             id(value),
             encoding(value),
             _serialized_length(value, server),
-            server.engine.keyspace.now_ms // 1000 & 0xFFFFFF,
-            0,
+            (server.engine.keyspace.now_ms // 1000 - idle_s) & 0xFFFFFF,
+            idle_s,
         )
     )
 

@@ -212,6 +212,7 @@ class MasterLink:
         if load is Load.SWAP:
             # The old dataset stays until the new one is whole, and so does what persists it.
             self._beside = Keyspace(server.config.databases, server.engine.keyspace.limits)
+            self._beside.track_access(server.engine.keyspace.access)
         else:
             self._stop_persistence()
             self._flush()

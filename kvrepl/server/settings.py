@@ -49,6 +49,10 @@ AOF_SETTINGS = (
     "aof-disable-auto-gc", "auto-aof-rewrite-percentage", "auto-aof-rewrite-min-size",
 )  # fmt: skip
 
+MEMORY_SETTINGS = (
+    "maxmemory", "maxmemory-policy", "maxmemory-samples", "lfu-log-factor", "lfu-decay-time",
+)  # fmt: skip
+
 
 def connect(server: Server) -> None:
     """Subscribe the server to its settings, and apply those that are set already."""
@@ -160,6 +164,10 @@ def connect(server: Server) -> None:
             raise CommandError(b"Unable to turn on AOF. Check server logs.")
         if not config.appendonly:
             server.aof.turn_off()
+
+    @on(*MEMORY_SETTINGS)
+    def memory(config: Config) -> None:
+        server.engine.memory.apply_settings()
 
     @on("oom-score-adj", "oom-score-adj-values")
     def oom_score(config: Config) -> None:

@@ -20,7 +20,7 @@ from rdb.values import (
     encode_quicklist,
     format_score,
 )
-from rdb.writer import encode_strings_reference
+from rdb.writer import Accesses, encode_strings_reference
 from tests.unit.rdb.samples import DATA, GOLDENS
 
 UNCOMPRESSED = [
@@ -184,8 +184,29 @@ def test_encode_strings_compiled_gives_the_bytes_of_the_reference(compress: bool
         segment, expires = dataset(rng, size)
         compiled = accel.encode_strings(segment, expires, compress)
         assert compiled == encode_strings_reference(segment, expires, compress)
+        for is_lfu, clock, decay_min in ((False, 5_000, 0), (True, 90, 1), (True, 90, 0)):
+            highest = 100 << 8 | 255 if is_lfu else 6_000
+            words = {k: rng.randrange(highest) for k in segment if rng.random() < 0.8}
+            accesses = Accesses(words, highest // 2, clock, is_lfu, decay_min)
+            compiled = accel.encode_strings(segment, expires, compress, accesses)
+            assert compiled == encode_strings_reference(segment, expires, compress, accesses)
     with pytest.raises(TypeError):
         accel.encode_strings({"text": b"v"}, {}, compress)
+
+
+def test_encode_strings_stores_idle_time_or_frequency_before_the_type() -> None:
+    segment = {b"a": b"1", b"b": b"2", b"c": b"3"}
+    idle = Accesses({b"a": 700, b"b": 40_000}, 900, 1_000)
+    often = Accesses({b"a": 10 << 8 | 200, b"b": 0 << 8 | 3}, 9 << 8 | 5, 10, True, 2)
+
+    def figures(accesses: Accesses) -> list[tuple[Any, Any]]:
+        reader = rdb.RdbReader()
+        reader.feed(rdb.encode_header())
+        body = rdb.encode_strings(segment, {b"a": 5}, True, accesses)[0]
+        return [(key.idle_s, key.freq) for key in reader.feed(body) if isinstance(key, rdb.Key)]
+
+    assert figures(idle) == [(300, None), (0, None), (100, None)]
+    assert figures(often) == [(None, 200), (None, 0), (None, 5)]
 
 
 @pytest.mark.parametrize("compress", [False, True])
