@@ -73,6 +73,7 @@ def _expire(c: Client, argv: list[bytes], base_ms: int, unit_ms: int) -> Reply:
     db, key = c.db, argv[1]
     if not db.exists_for_write(key):
         return 0
+    db.touch(key)
     if conditions and not _holds(conditions, db.expires_at_ms(key), when):
         return 0
     propagation = c.engine.propagation
@@ -157,7 +158,10 @@ def _expires_in(c: Client, key: bytes, since_ms: int, unit_ms: int) -> int:
 def persist(c: Client, argv: list[bytes]) -> Reply:
     """Take a key's time to live away. O(1)."""
     db, key = c.db, argv[1]
-    if not db.exists_for_write(key) or not db.persist(key):
+    if not db.exists_for_write(key):
+        return 0
+    db.touch(key)
+    if not db.persist(key):
         return 0
     db.changed(key, NOTIFY_GENERIC, b"persist")
     return 1

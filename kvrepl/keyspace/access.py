@@ -9,8 +9,8 @@ its values and expiries (kvrepl.keyspace.database):
     Lru   word = Unix seconds of the last access; every key of one second shares one int object
     Lfu   word = minutes of the last access << 8 | counter
 
-A key without a word was not touched since the policy was chosen, or the dataset loaded: it counts as
-used at that moment, with a counter of LFU_INIT. A word lives no longer than its key. Changing
+A key without a word was not used since the policy was chosen, or the dataset loaded: it counts
+as used at that moment, with a counter of LFU_INIT. A word lives no longer than its key. Changing
 between LRU and LFU begins afresh.
 
 The counter of LFU is logarithmic (Morris): from c it grows with probability
