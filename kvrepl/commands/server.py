@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.commands.arguments import REDACTED, integer
+from kvrepl.engine import gates
 from kvrepl.engine.propagation import BOTH
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import SYNTAX, CommandError
@@ -88,7 +89,14 @@ def shutdown(c: Client, argv: list[bytes]) -> Reply:
         if len(argv) > 2:
             raise SYNTAX
         return c.engine.host.shutdown_abort()
-    return c.engine.host.shutdown(c, save=keep, now=now, force=force)
+    engine = c.engine
+    if not engine.gates & gates.BUSY:
+        return engine.host.shutdown(c, save=keep, now=now, force=force)
+    if keep is not False:
+        raise engine.scripts.busy()
+    reply = engine.host.shutdown(c, save=False, now=True, force=force)
+    engine.scripts.abandon()
+    return reply
 
 
 # ---------------------------------------------------------------- configuration

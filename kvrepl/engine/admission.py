@@ -32,9 +32,6 @@ MASTERDOWN: Final = CommandError(
     b"MASTERDOWN Link with MASTER is down and replica-serve-stale-data is set to 'no'."
 )
 LOADING: Final = CommandError(b"LOADING Redis is loading the dataset in memory")
-BUSY: Final = CommandError(
-    b"BUSY Redis is busy running a script. You can only call SCRIPT KILL or SHUTDOWN NOSAVE."
-)
 REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
 
 ENDS_MULTI: Final = frozenset(("exec", "discard", "quit", "reset"))
@@ -150,7 +147,8 @@ def _refusal(
     if raised & gates.ASYNC_LOADING and "no_async_loading" in flags:
         return LOADING
     if raised & gates.BUSY:
-        return BUSY
+        refusal: CommandError = engine.scripts.busy()
+        return refusal
     if raised & gates.REPLICA:
         return REPLICA
     return None

@@ -24,6 +24,7 @@ Source: Redis 7.0 server.c (processCommand, call).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from random import Random
 from typing import TYPE_CHECKING, Any, Final
 
@@ -264,6 +265,24 @@ class Engine:
         if self.blocking.ready:
             self.blocking.serve_ready()
             self.propagation.flush()
+
+    @contextmanager
+    def aside(self) -> Iterator[None]:
+        """Serve other clients in the middle of a script.
+
+        What the script has written so far is neither propagated nor seen by who waits for it, and
+        what it is to be told of itself stays with it, until it has ended.
+        """
+        propagation, blocking, tracking = self.propagation, self.blocking, self.tracking
+        ops, propagation.ops = propagation.ops, []
+        ready, blocking.ready = blocking.ready, {}
+        told, tracking.current, tracking.inside = (tracking.current, tracking.inside), None, None
+        try:
+            yield
+        finally:
+            propagation.ops = ops
+            blocking.ready = ready
+            tracking.current, tracking.inside = told
 
     def call(self, client: Client, command: Command, argv: list[bytes]) -> Reply:
         """Run one admitted command; nothing is settled. EXEC and scripts call this.

@@ -78,7 +78,7 @@ class Run:
         client: who calls the commands.
         wrote: it has called a write command.
         targets: who gets what it propagates from now on.
-        killed: it is to end.
+        killed: it is to end; abandoned: what it has written is nowhere to be sent.
         is_slow: it has been running for too long, and that has been said.
     """
 
@@ -98,7 +98,7 @@ class Run:
         self.name = name
         self.is_eval = is_eval
         self.read_only = read_only
-        self.wrote = self.killed = self.is_slow = False
+        self.wrote = self.killed = self.abandoned = self.is_slow = False
         self.targets = BOTH
         self.began_ns = engine.clock.monotonic_ns()
         self.now_ms = engine.keyspace.now_ms

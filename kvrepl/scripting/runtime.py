@@ -6,8 +6,7 @@ without it where not. Only one script runs at a time.
 A script that runs for longer than busy-reply-threshold is said in the log, raises the gate BUSY,
 and from then on calls `on_busy` from within its hook every so many instructions. That is where a
 server is to serve its other clients, who are answered -BUSY but for the few commands that are
-allowed, SCRIPT KILL among them. The event loop cannot be entered a second time from in there, so
-nothing is connected to it yet: over the network a script cannot be killed, and others wait.
+allowed, SCRIPT KILL among them (kvrepl.server.busy).
 
 Source: Redis 7.0 eval.c, functions.c, script.c (scriptKill, scriptInterrupt).
 """
@@ -156,6 +155,8 @@ class Scripting:
             self.running = None
             if run.is_slow:
                 engine.lower_gate(gates.BUSY)
+            if run.abandoned:
+                engine.propagation.ops.clear()
             engine.propagation.nothing()
         if isinstance(reply, CommandError):
             if counted:
@@ -176,8 +177,19 @@ class Scripting:
                 % (run.elapsed_ms(), command, run.name),
             )
             self._engine.raise_gate(gates.BUSY)
-        self.on_busy()
+        with self._engine.aside():
+            self.on_busy()
         self._engine.keyspace.now_ms = run.now_ms
+
+    def busy(self) -> CommandError:
+        """What other clients are told while a script runs for too long."""
+        is_function = self.running is not None and not self.running.is_eval
+        return BUSY_FUNCTION if is_function else BUSY_SCRIPT
+
+    def abandon(self) -> None:
+        """The server ends, and so does the script that runs; nothing of it is kept or sent."""
+        if self.running is not None:
+            self.running.killed = self.running.abandoned = True
 
     def kill(self, *, is_eval: bool) -> Reply:
         """SCRIPT KILL and FUNCTION KILL.

@@ -37,6 +37,7 @@ from kvrepl.errors import StorageError
 from kvrepl.scripting import runtime as scripting
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
+from kvrepl.server.busy import Busy
 from kvrepl.server.children import RDB, Children
 from kvrepl.server.clients import RESERVED_FDS, Clients, TooFewFiles, raise_open_files_limit
 from kvrepl.server.clock import RealClock
@@ -249,6 +250,7 @@ class Server:
         self.signals = Signals(self)
         self.host = ServerHost(self)
         engine.host = self.host
+        engine.scripts.on_busy = Busy(self).serve
         self.turn.steps = [
             self.engine.tracking.broadcast,
             self.aof.before_replies,

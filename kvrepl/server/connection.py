@@ -191,6 +191,11 @@ class Connection(asyncio.Protocol):
             self._paused = False
             self.transport.resume_reading()
 
+    @property
+    def is_reading(self) -> bool:
+        """Whether more of what the client sends is wanted now."""
+        return self.transport is not None and not self._paused
+
     def resume(self) -> None:
         """The client is no longer blocked: in the next turn, go on with what was held back.
 

@@ -134,6 +134,13 @@ class Listeners:
         listening = [*self._sockets, *(self._unix.sockets if self._unix is not None else ())]
         return [fd for sock in listening if (fd := sock.fileno()) >= 0]
 
+    def plain(self) -> list[tuple[int, bool]]:
+        """Descriptors on which clients without TLS come in, and whether it is the unix socket."""
+        unix = self._unix.sockets if self._unix is not None else ()
+        return [(sock.fileno(), False) for sock in self._sockets] + [
+            (sock.fileno(), True) for sock in unix
+        ]
+
     def close(self) -> None:
         """Stop listening; removes the unix socket. May be called again."""
         self._close_tcp()

@@ -314,3 +314,26 @@ def test_script_without_lua_is_refused_with_one_clear_error() -> None:
         ["fcall", "f", 0],
     ):
         assert "install the Python package 'lupa'" in session.error(*request)
+
+
+def test_effects_of_a_slow_script_stay_together_while_others_are_served(session: Session) -> None:
+    engine = session.engine
+    engine.config.busy_reply_threshold = 1
+    ticks = iter(range(0, 1 << 40, 5_000_000))
+    session.clock.monotonic_ns = lambda: next(ticks)  # type: ignore[method-assign]
+    waiting, other = session.wait("blpop", "list", 0), engine.connect()
+    seen: list[bool] = []
+
+    def serve_others() -> None:
+        engine.run(other, [[b"unwatch"]])
+        seen.append(waiting.wait is not None and not session.take_propagated())
+
+    engine.scripts.on_busy = serve_others
+    push = "redis.call('rpush', 'list', 'a')"
+
+    sent = session.propagated("eval", f"{push} for i = 1, 300000 do end {push}", 0)
+
+    assert other.out
+    assert seen and all(seen)
+    assert sent == ["MULTI", "rpush list a", "rpush list a", "EXEC", "LPOP list"]
+    assert waiting.wait is None
