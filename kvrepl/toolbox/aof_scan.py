@@ -25,6 +25,7 @@ from typing import Final, NamedTuple
 from kvrepl.errors import AofError
 from kvrepl.persistence.aof import RDB_MAGIC, AofEnd, AofReplay, EndKind
 from kvrepl.persistence.manifest import Layout, Manifest, parse_manifest
+from kvrepl.resp import StreamParser, encode_command
 from rdb import RdbError
 from rdb.reader import RdbReader
 from rdb.records import Aux, Header, Key, Record
@@ -38,7 +39,9 @@ SALVAGE_WINDOW_BYTES: Final = 1024 * 1024
 """A place is passed over where its first command is longer than this."""
 
 _EMPTY: Final = AofEnd(EndKind.WHOLE, 0, 0)
-_ANNOTATION: Final = re.compile(rb"(?<=\n)#")
+_ANNOTATION: Final = re.compile(rb"\n#")
+_HASH: Final = ord("#")
+_RUN_BYTES: Final = 64 * 1024
 _COMMAND: Final = re.compile(rb"\*[1-9]\d{0,6}\r\n\$\d")
 
 
@@ -342,8 +345,43 @@ def excerpt(part: Part, offset: int, most_bytes: int = 60) -> str:
     return f"'{text}'" + ("..." if len(data) > most_bytes else "")
 
 
+def _is_canonical(part: Part, start: int, end: int) -> bool:
+    """Whether each command between two offsets is byte for byte how a server writes it.
+
+    That is how nearly every log is, and the quick way to know that each argument ends in CR LF:
+    decoding and encoding are compiled.
+    """
+    with open(part.path, "rb") as file:
+        file.seek(start)
+        data = b""
+        while start < end:
+            data += file.read(min(CHUNK_BYTES, end - start - len(data)))
+            done = 0
+            while done < len(data):
+                if data[done] == _HASH:
+                    lf = data.find(b"\n", done)
+                    if lf < 0:
+                        break
+                    done = lf + 1
+                    continue
+                run = StreamParser(done).feed(data[done : done + _RUN_BYTES] if done else data)
+                if not run:
+                    break
+                stop = run[-1][1]
+                if b"".join([encode_command(argv) for argv, _ in run]) != data[done:stop]:
+                    return False
+                done = stop
+            if not done and start + len(data) == end:
+                return False
+            start += done
+            data = data[done:]
+    return True
+
+
 def _look_at_terminators(found: Found) -> None:
     """Take back what was read from the first argument on that does not end in CR LF."""
+    if _is_canonical(found.part, found.rdb_bytes, found.whole_up_to):
+        return
     valid = found.rdb_bytes
     in_transaction = False
     for item in items(found.part, found.rdb_bytes, found.whole_up_to):
@@ -376,7 +414,7 @@ def _count_commands(found: Found, replay: AofReplay, chunk: bytes, count_names: 
     """
     pieces = [chunk]
     if found.first_s is None:
-        cuts = [0, *(match.start() for match in _ANNOTATION.finditer(chunk)), len(chunk)]
+        cuts = [0, *(match.end() - 1 for match in _ANNOTATION.finditer(chunk)), len(chunk)]
         pieces = [chunk[a:b] for a, b in pairwise(cuts)]
     for piece in pieces:
         commands = replay.feed(piece)

@@ -136,6 +136,23 @@ def test_scan_strictly_refuses_an_argument_that_runs_into_the_next(tmp_path: Pat
     assert checked.end.offset == len(SET + MULTI + SET + SET) - 2
 
 
+@pytest.mark.parametrize("chunk_bytes", [7, 64, 4096])
+def test_scan_strictly_sees_every_wrong_terminator(
+    chunk_bytes: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aof_scan, "CHUNK_BYTES", chunk_bytes)
+    # The third is no form that a server writes, and none that it refuses.
+    data = SET + timestamp(5) + b"*01\r\n$004\r\nPING\r\n" + MULTI + SET + EXEC
+    assert scan(part_of(tmp_path, data), strict=True).is_whole
+    for command in (SET, MULTI, EXEC):
+        at = data.rindex(command) + len(command) - 2
+        for wrong in (b"\n\r", b"\r\r", b"xy"):
+            damaged = data[:at] + wrong + data[at + 2 :]
+            checked = scan(part_of(tmp_path, damaged), strict=True)
+            assert checked.end.kind is EndKind.BAD_FORMAT
+            assert (checked.end.offset, checked.whole_up_to) == (at, data.rindex(command))
+
+
 def test_scan_with_limit_stops_before_a_transaction_that_goes_beyond_it(tmp_path: Path) -> None:
     part = part_of(tmp_path, timestamp(5) + SET + MULTI + SET + timestamp(6) + SET + EXEC)
 
