@@ -407,8 +407,7 @@ class Engine:
 
     def invalidated(self, db: Database, key: bytes) -> None:
         """A key changed while clients track keys."""
-        scripted = self.depth and self.scripts is not None and self.scripts.running is not None
-        self.tracking.invalidate(key, None if scripted else self.tracking.current)
+        self.tracking.invalidate(key, None if self.script_runs else self.tracking.current)
 
     def ready(self, db: Database, key: bytes) -> None:
         """A key that clients are blocked on has elements."""
@@ -460,6 +459,11 @@ class Engine:
             and not self.is_replica
             and not self.gates & gates.LOADING
         )
+
+    @property
+    def script_runs(self) -> bool:
+        """Whether a script is running; it is then the script that calls commands."""
+        return self.scripts is not None and self.scripts.running is not None
 
     @property
     def is_loading(self) -> bool:

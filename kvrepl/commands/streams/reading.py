@@ -87,7 +87,7 @@ class Request:
 @command("xread", -4, "readonly blocking movablekeys", keys=_STREAMS, acl="stream")
 def xread(c: Client, argv: list[bytes]) -> Reply:
     """Get the entries above given ids of several streams, or wait for some. O(entries)."""
-    request = _parse(argv, for_group=False)
+    request = _parse(c, argv, for_group=False)
     db = c.db
     after: list[StreamId] = []
     for key, id_text in zip(request.keys, request.ids, strict=True):
@@ -128,7 +128,7 @@ def xreadgroup(c: Client, argv: list[bytes]) -> Reply:
     moved on, and an XGROUP CREATECONSUMER for a new consumer.
     """
     c.engine.propagation.nothing()
-    request = _parse(argv, for_group=True)
+    request = _parse(c, argv, for_group=True)
     assert request.group is not None
     db = c.db
     groups: list[Group] = []
@@ -284,7 +284,7 @@ def _first_of_each(keys: list[bytes], ids: list[StreamId]) -> dict[bytes, Stream
 # ------------------------------------------------------------------ arguments
 
 
-def _parse(argv: list[bytes], *, for_group: bool) -> Request:
+def _parse(c: Client, argv: list[bytes], *, for_group: bool) -> Request:
     request = Request([], [])
     streams_at = 0
     i = 1
@@ -292,6 +292,10 @@ def _parse(argv: list[bytes], *, for_group: bool) -> Request:
         more = len(argv) - i - 1
         option = argv[i].upper()
         if option == b"BLOCK" and more:
+            if c.engine.script_runs:
+                raise CommandError(
+                    b"ERR %b command is not allowed with BLOCK option from scripts" % argv[0]
+                )
             i += 1
             request.block_ms = _block_ms(argv[i])
         elif option == b"COUNT" and more:
