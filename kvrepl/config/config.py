@@ -221,7 +221,7 @@ class Config(Attributes):
         calls: dict[Subscriber, Setting] = {}
         for setting, value in staged.items():
             setattr(self, setting.attribute, value)
-            if value != old[setting]:
+            if value != old[setting] or setting.has(Flags.VOLATILE):
                 for subscriber in self._subscribers.get(setting, ()):
                     calls.setdefault(subscriber, setting)
         done: list[Subscriber] = []

@@ -33,6 +33,8 @@ class Flags(Flag):
     """CONFIG SET is refused while the dataset loads."""
     NO_EFFECT = auto()
     """Accepted, shown and kept, but nothing here depends on it."""
+    VOLATILE = auto()
+    """It names a file whose content counts: CONFIG SET to the same value reads it again."""
     OWN = auto()
     """Not a setting of Redis: kvrepl's own."""
 

@@ -4,7 +4,7 @@
       config, log, clock
       engine        commands and keyspace                 kvrepl.engine
       turn          the end of each turn                  server/turn
-      listeners, clients                                  server/listeners, clients, connection
+      listeners, clients, tls                             server/listeners, clients, connection, tls
       children      fork, watch, reap                     server/children
       saver         SAVE, BGSAVE, loading an RDB          server/saver
       aof           the append-only file                  server/aof
@@ -55,6 +55,7 @@ from kvrepl.server.replication import ReplicationShell
 from kvrepl.server.saver import MISCONF, LoadError, LoadProgress, Saver
 from kvrepl.server.shutdown import Shutdown
 from kvrepl.server.signals import Signals
+from kvrepl.server.tls import Tls, TlsError
 from kvrepl.server.turn import Turn
 
 if TYPE_CHECKING:
@@ -96,6 +97,7 @@ class Server:
         self.engine = Engine(config, self.clock, self.rng)
         scripting.connect(self.engine).log = self._log_script
         self.disk = RealDisk()
+        self.tls = Tls()
         self.monitoring = Monitoring(self)
         self.supervisor = Supervisor(config.supervised, log)
         self.title = Title()
@@ -190,7 +192,12 @@ class Server:
             self._assemble()
             self._load_users()
             self._banner()
+            self.tls.configure(config)
             await self._listen()
+        except TlsError as error:
+            log.warning(str(error))
+            log.warning("Failed to configure TLS. Check logs for more info.")
+            return EXIT_FAILURE
         except (ListenError, StartError, TooFewFiles) as error:
             log.warning(str(error))
             return EXIT_FAILURE
@@ -223,12 +230,13 @@ class Server:
     async def _listen(self) -> None:
         config, listeners = self.config, self.listeners
         try:
-            found = listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
-            await listeners.serve_tcp(config.tcp_backlog)
+            backlog = config.tcp_backlog
+            found = listeners.tcp.open(config.bind, config.port, backlog)
+            found += listeners.tls.open(config.bind, config.tls_port, backlog)
+            await listeners.tcp.serve(backlog)
+            await listeners.tls.serve(backlog)
             if config.unixsocket:
-                await listeners.serve_unix(
-                    config.unixsocket, config.unixsocketperm, config.tcp_backlog
-                )
+                await listeners.serve_unix(config.unixsocket, config.unixsocketperm, backlog)
             elif not found:
                 raise ListenError("Configured to not listen anywhere, exiting.")
         except ListenError:
@@ -240,7 +248,13 @@ class Server:
         self.turn = Turn(loop, engine)
         self.faults = Faults(self)
         self.clients = Clients(self)
-        self.listeners = Listeners(loop, log, lambda is_unix: Connection(self, is_unix))
+        self.listeners = Listeners(
+            loop,
+            log,
+            lambda is_unix: Connection(self, is_unix),
+            lambda: self.tls.server,
+            self.clients.has_room,
+        )
         self.children = Children(loop, log, self._fds_for_child_to_close, self._in_child)
         self.saver = Saver(self)
         self.aof = Aof(self)
@@ -286,7 +300,7 @@ class Server:
 
     def _say_ready(self) -> None:
         log, config = self.log, self.config
-        if config.port:
+        if config.port or config.tls_port:
             log.notice("Ready to accept connections")
         if config.unixsocket:
             log.notice(f"The server is now ready to accept connections at {config.unixsocket}")
@@ -299,14 +313,15 @@ class Server:
 
     def _banner(self) -> None:
         config = self.config
+        port = config.port or config.tls_port
         on_terminal = not config.logfile and not config.syslog_enabled and sys.stdout.isatty()
         if config.always_show_logo or on_terminal:
             self.log.raw(
                 f"\n  kvrepl {__version__} (Redis {REDIS_VERSION} compatible)\n"
-                f"  Running in standalone mode\n  Port: {config.port}\n  PID: {os.getpid()}\n\n"
+                f"  Running in standalone mode\n  Port: {port}\n  PID: {os.getpid()}\n\n"
             )
         else:
-            self.log.notice(f"Running mode=standalone, port={config.port}.")
+            self.log.notice(f"Running mode=standalone, port={port}.")
 
     def refresh_time(self) -> None:
         """Take the time for the commands that are about to run."""

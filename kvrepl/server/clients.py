@@ -83,6 +83,15 @@ class Clients:
             return PROTECTED
         return None
 
+    def has_room(self, handshakes: int) -> bool:
+        """Whether a connection may come in beside so many that are not clients yet."""
+        server = self._server
+        if len(self.connections) + handshakes < server.config.maxclients:
+            return True
+        server.engine.stats.connections += 1
+        server.engine.stats.rejected_connections += 1
+        return False
+
     def add(self, connection: Connection) -> Client:
         """Give a new connection its client."""
         server = self._server

@@ -117,7 +117,13 @@ class Connection(asyncio.Protocol):
         self._eof = True
         if not self._held:
             self.close_soon()
-        return True
+        if self.transport.get_extra_info("ssl_object") is None:
+            return True
+        # TLS ends for both directions at once: run and answer now what came before.
+        while self._held and client.wait is None and not client.gates & gates.CLOSING:
+            self._go_on()
+        self._server.turn.now()
+        return False
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is gone, for whatever reason."""

@@ -60,7 +60,7 @@ def _server(server: Server) -> Iterator[Field]:
     yield "process_id", os.getpid()
     yield "process_supervised", config.supervised
     yield "run_id", server.run_id
-    yield "tcp_port", config.port
+    yield "tcp_port", config.port or config.tls_port
     yield "server_time_usec", time.time_ns() // 1000
     yield "uptime_in_seconds", uptime_s
     yield "uptime_in_days", uptime_s // 86400

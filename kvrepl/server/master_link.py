@@ -35,6 +35,7 @@ from kvrepl.replication.apply import StreamApplyState
 from kvrepl.resp import StreamParser
 from kvrepl.server import children
 from kvrepl.server.saver import LoadProgress, key_load_delay_s
+from kvrepl.server.tls import reason_of
 from rdb import RdbError
 
 if TYPE_CHECKING:
@@ -138,14 +139,18 @@ class MasterLink:
         source = self._server.config.bind_source_addr
         replica = self._shell.machine.replica
         try:
+            secure: dict[str, Any] = {}
+            if self._server.config.tls_replication:
+                # No host is named in the handshake, and none looked for in the certificate.
+                secure = {"ssl": self._server.tls.client, "server_hostname": ""}
             await self._server.loop.create_connection(
-                lambda: protocol, host, port, local_addr=(source, 0) if source else None
+                lambda: protocol, host, port, local_addr=(source, 0) if source else None, **secure
             )
             if protocol.lost_reason is not None:
                 raise ConnectionError(protocol.lost_reason)
         except (OSError, UnicodeError) as error:  # a host name may be any bytes
             self._connecting = None
-            text = getattr(error, "strerror", None) or str(error)
+            text = reason_of(error) if isinstance(error, OSError) else str(error)
             self._shell.carry_out(replica.connect_failed(text, self._shell.now_ms()))
             return
         except BaseException:

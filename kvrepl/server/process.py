@@ -54,9 +54,10 @@ class Title:
 def title_of(config: Config) -> str:
     """The title by proc-title-template."""
     address = config.bind[0].removeprefix("-") if config.bind else "*"
+    port = config.port or config.tls_port
     fields = {
         "title": NAME,
-        "listen-addr": f"{address}:{config.port}" if config.port else config.unixsocket,
+        "listen-addr": f"{address}:{port}" if port else config.unixsocket,
         "server-mode": "",
         "port": str(config.port),
         "tls-port": str(config.tls_port),

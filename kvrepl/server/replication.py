@@ -104,7 +104,8 @@ class ReplicationShell:
             setattr(settings, name, getattr(config, name))
         settings.masteruser = config.masteruser.encode()
         settings.replica_announce_ip = config.replica_announce_ip.encode()
-        settings.announced_port = config.replica_announce_port or config.port
+        port = config.tls_port if config.tls_replication and config.tls_port else config.port
+        settings.announced_port = config.replica_announce_port or port
         settings.save_points = bool(config.save)
 
     # -------------------------------------------------------- start and restart

@@ -16,12 +16,14 @@ from kvrepl.config import ConfigError
 from kvrepl.errors import CommandError
 from kvrepl.server.clients import raise_open_files_limit
 from kvrepl.server.listeners import ListenError
+from kvrepl.server.tls import TlsError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from kvrepl.config import Config
     from kvrepl.server.app import Server
+    from kvrepl.server.listeners import Port
 
 LISTPACK_SETTINGS = (
     "hash-max-listpack-entries",
@@ -42,6 +44,7 @@ REPLICATION_SETTINGS = (
     "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
     "repl-diskless-sync-ring-size", "repl-diskless-sync-max-stall",
     "repl-backpressure", "repl-backpressure-max-delay",
+    "port", "tls-port", "tls-replication",
 )  # fmt: skip
 
 AOF_SETTINGS = (
@@ -51,6 +54,13 @@ AOF_SETTINGS = (
 
 MEMORY_SETTINGS = (
     "maxmemory", "maxmemory-policy", "maxmemory-samples", "lfu-log-factor", "lfu-decay-time",
+)  # fmt: skip
+
+TLS_SETTINGS = (
+    "tls-replication", "tls-auth-clients", "tls-prefer-server-ciphers", "tls-protocols",
+    "tls-ciphers", "tls-cert-file", "tls-key-file", "tls-key-file-pass", "tls-client-cert-file",
+    "tls-client-key-file", "tls-client-key-file-pass", "tls-ca-cert-file", "tls-ca-cert-dir",
+    "tls-dh-params-file",
 )  # fmt: skip
 
 
@@ -108,21 +118,41 @@ def connect(server: Server) -> None:
             raise ConfigError(error.strerror or str(error)) from error
         config.dir = os.getcwd()
 
-    def listen(config: Config, refusal: str) -> None:
+    def configure_tls(config: Config) -> None:
         try:
-            server.listeners.open_tcp(config.bind, config.port, config.tcp_backlog)
+            server.tls.configure(config)
+        except TlsError as error:
+            server.log.warning(str(error))
+            raise ConfigError("Unable to update TLS configuration. Check server logs.") from error
+
+    def listen(at: Port, number: int, config: Config, refusal: str) -> None:
+        try:
+            at.open(config.bind, number, config.tcp_backlog)
         except ListenError as error:
             raise ConfigError(refusal) from error
-        server.keep(asyncio.ensure_future(server.listeners.serve_tcp(config.tcp_backlog)))
+        server.keep(asyncio.ensure_future(at.serve(config.tcp_backlog)))
         server.title.show_server(config)
 
     @on("bind")
     def addresses(config: Config) -> None:
-        listen(config, "Failed to bind to specified addresses.")
+        refusal = "Failed to bind to specified addresses."
+        listen(server.listeners.tcp, config.port, config, refusal)
+        listen(server.listeners.tls, config.tls_port, config, refusal)
 
     @on("port")
     def port(config: Config) -> None:
-        listen(config, "Unable to listen on this port. Check server logs.")
+        refusal = "Unable to listen on this port. Check server logs."
+        listen(server.listeners.tcp, config.port, config, refusal)
+
+    @on(*TLS_SETTINGS)
+    def tls(config: Config) -> None:
+        configure_tls(config)
+
+    @on("tls-port")
+    def tls_port(config: Config) -> None:
+        configure_tls(config)
+        refusal = "Unable to listen on this port. Check server logs."
+        listen(server.listeners.tls, config.tls_port, config, refusal)
 
     @on("proc-title-template")
     def title(config: Config) -> None:

@@ -51,7 +51,7 @@ class Turn:
         """See to it that the turn is ended soon. O(1)."""
         if not self._scheduled:
             self._scheduled = True
-            self._loop.call_soon(self._end)
+            self._loop.call_soon(self.now)
 
     def later(self, resume: Callable[[], None]) -> None:
         """Call `resume` at the start of the next turn: a batch that used up its share of time."""
@@ -76,7 +76,11 @@ class Turn:
         finally:
             self._running = False
 
-    def _end(self) -> None:
+    def now(self) -> None:
+        """Go on with unfinished batches, and end the turn: once per iteration of the loop.
+
+        Also called where a reply would come too late at its time. A fault goes to `on_fault`.
+        """
         self._scheduled = False
         try:
             if self._unfinished:

@@ -5,6 +5,7 @@ process       logging, signals, the process itself, security
 memory        limits, eviction, encodings of small values, keyspace
 persistence   RDB and AOF
 replication   both ends, and quorum
+tls           TLS
 inert         accepted for the sake of existing files, without effect here
 """
 
@@ -19,6 +20,7 @@ from kvrepl.config.table.network import NETWORK
 from kvrepl.config.table.persistence import PERSISTENCE
 from kvrepl.config.table.process import PROCESS
 from kvrepl.config.table.replication import REPLICATION
+from kvrepl.config.table.tls import TLS
 
 SUBJECTS: Final[dict[str, tuple[Setting, ...]]] = {
     "Network and clients": NETWORK,
@@ -26,6 +28,7 @@ SUBJECTS: Final[dict[str, tuple[Setting, ...]]] = {
     "Memory, values and the keyspace": MEMORY,
     "Persistence": PERSISTENCE,
     "Replication": REPLICATION,
+    "TLS": TLS,
     "Accepted without effect": INERT,
 }
 SETTINGS: Final[tuple[Setting, ...]] = tuple(

@@ -1,4 +1,4 @@
-"""Settings of parts that kvrepl does not have: threads, cluster, TLS, jemalloc.
+"""Settings of parts that kvrepl does not have: threads, cluster, jemalloc.
 
 They are accepted, checked, shown and rewritten as in Redis, so that an existing redis.conf works;
 `Config.without_effect` names those that a user has set.
@@ -11,7 +11,7 @@ from __future__ import annotations
 from typing import Final
 
 from kvrepl.config.kinds import INT64_MAX, INT_MAX, UINT64_MAX, UINT_MAX, YesNo
-from kvrepl.config.setting import Flags, Setting, choice, memory, number, secret, text, yes_no
+from kvrepl.config.setting import Flags, Setting, choice, memory, number, text, yes_no
 
 HOST_NAME_SIZE: Final = 256
 """NET_HOST_STR_LEN of server.h, the closing NUL included."""
@@ -117,24 +117,4 @@ INERT: Final[tuple[Setting, ...]] = (
         "Cluster mode.",
         _FREE,
     ),
-    number("tls-port", 0, 65535, 0, "TLS: not offered.", flags=_FREE),
-    number("tls-session-cache-size", 0, INT_MAX, 20480, "TLS: not offered.", flags=_FREE),
-    number("tls-session-cache-timeout", 0, INT_MAX, 300, "TLS: not offered.", flags=_FREE),
-    yes_no("tls-cluster", False, "TLS: not offered.", flags=_FREE),
-    yes_no("tls-replication", False, "TLS: not offered.", flags=_FREE),
-    choice("tls-auth-clients", "no yes optional", "yes", "TLS: not offered.", _FREE),
-    yes_no("tls-prefer-server-ciphers", False, "TLS: not offered.", flags=_FREE),
-    yes_no("tls-session-caching", True, "TLS: not offered.", flags=_FREE),
-    text("tls-cert-file", "TLS: not offered.", flags=_FREE),
-    text("tls-key-file", "TLS: not offered.", flags=_FREE),
-    secret("tls-key-file-pass", "TLS: not offered.", _FREE | Flags.SENSITIVE),
-    text("tls-client-cert-file", "TLS: not offered.", flags=_FREE),
-    text("tls-client-key-file", "TLS: not offered.", flags=_FREE),
-    secret("tls-client-key-file-pass", "TLS: not offered.", _FREE | Flags.SENSITIVE),
-    text("tls-dh-params-file", "TLS: not offered.", flags=_FREE),
-    text("tls-ca-cert-file", "TLS: not offered.", flags=_FREE),
-    text("tls-ca-cert-dir", "TLS: not offered.", flags=_FREE),
-    text("tls-protocols", "TLS: not offered.", flags=_FREE),
-    text("tls-ciphers", "TLS: not offered.", flags=_FREE),
-    text("tls-ciphersuites", "TLS: not offered.", flags=_FREE),
 )
