@@ -11,8 +11,11 @@ import subprocess
 import time
 from collections.abc import Iterator
 
+import psutil
+
 from benchmarks.measure import VALUE_BYTES, Bench, Sample
 from tests.interop.harness import Kind, Server, follow, wait_caught_up
+from tests.interop.raw_replica import STREAM_BYTES, attach, write_stream
 
 CLIENTS = 50
 PIPELINES = (1, 16)
@@ -62,7 +65,7 @@ def requests(bench: Bench, kind: Kind) -> Iterator[Sample]:
 
 
 def attached(bench: Bench, kind: Kind) -> Iterator[Sample]:
-    """Measure SET while a redis-server follows, and how soon that one has it all afterwards."""
+    """Measure SET while a redis-server follows, how soon that one has it all, and the buffers."""
     with bench.server(kind) as master, bench.server("redis") as replica:
         follow(replica, master.port)
         wait_caught_up(master, replica)
@@ -75,6 +78,24 @@ def attached(bench: Bench, kind: Kind) -> Iterator[Sample]:
             yield from _samples("SET with a replica", pipeline, rows[0])
             yield Sample("SET with a replica", f"replica behind, {_how(pipeline)}", "ms", lag_ms)
         assert master.digest() == replica.digest()
+    for count in (1, 10):
+        yield _kept_for(bench, kind, count)
+
+
+def _kept_for(bench: Bench, kind: Kind, count: int) -> Sample:
+    """Measure what a master keeps for replicas that are attached and read nothing."""
+    # No more of it than must be: what is kept beyond the backlog's size is for the replicas.
+    with bench.server(kind, repl_backlog_size=1 << 20) as master:
+        replicas = attach(master, count)
+        process = psutil.Process(master.pid)
+        before_bytes = process.memory_info().rss
+        write_stream(master)
+        grown_bytes = process.memory_info().rss - before_bytes
+        for replica in replicas:
+            replica.close()
+    who = "one replica" if count == 1 else f"{count} replicas"
+    case = f"{STREAM_BYTES // 10**6} MB not read by {who}"
+    return Sample(case, "memory", "MB", grown_bytes / 1e6)
 
 
 def aof(bench: Bench, kind: Kind) -> Iterator[Sample]:

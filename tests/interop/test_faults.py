@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -31,6 +30,7 @@ from tests.interop.harness import (
     wait_until,
 )
 from tests.interop.proxy import Proxy
+from tests.interop.raw_replica import STREAM_BYTES, RawReplica, attach, states, write_stream
 
 KEYS = 400
 SLOW_SAVE_US = 2_000
@@ -47,39 +47,6 @@ def fill(server: Server, keys: int = KEYS, *, size: int = 100) -> None:
     pipe.zadd("zset", {f"member{n}": n for n in range(300)})
     pipe.sadd("set", *range(300))
     pipe.execute()
-
-
-class RawReplica:
-    """A replica made of a socket: it asks for a full synchronization and does nothing more."""
-
-    def __init__(self, master: Server) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", master.port), timeout=30)
-        self._reader = self.socket.makefile("rb")
-        for command in (b"REPLCONF capa eof capa psync2", b"REPLCONF listening-port 1"):
-            self.socket.sendall(command + b"\r\n")
-            assert self._reader.readline() == b"+OK\r\n"
-        self.socket.sendall(b"PSYNC ? -1\r\n")
-
-    def line(self) -> bytes:
-        """Read the next line that is not a keepalive."""
-        while (line := self._reader.readline()) == b"\n":
-            pass
-        return line
-
-    def ended(self) -> bool:
-        """Read to the end: whether the master has closed the connection."""
-        return not self._reader.read()
-
-    def close(self) -> None:
-        """Vanish."""
-        self._reader.close()
-        self.socket.close()
-
-
-def states(master: Server) -> list[str]:
-    """Give the states of a master's replicas."""
-    info = master.info("replication")
-    return [info[f"slave{n}"]["state"] for n in range(int(info["connected_slaves"]))]
 
 
 def saving(server: Server) -> bool:
@@ -176,24 +143,17 @@ def test_ten_replicas_that_do_not_read_share_one_copy_of_the_stream(
     launch: Launcher, kind: Kind
 ) -> None:
     master = launch(kind, repl_backlog_size=1 << 20)
-    replicas = [RawReplica(master) for _ in range(10)]
-    for replica in replicas:
-        assert replica.line().startswith(b"+FULLRESYNC ")
-    wait_until(lambda: states(master) == ["online"] * 10, "they are online", master)
+    replicas = attach(master, 10)
     process = psutil.Process(master.pid)
     before = process.memory_info().rss
 
-    pipe = master.client().pipeline(transaction=False)
-    for _ in range(10):
-        for _ in range(320):
-            pipe.set("key", b"x" * 10_000)
-        pipe.execute()
+    write_stream(master)
 
-    # Far beyond what ten sockets take in: 32 MB is kept for those who read nothing.
+    # Far beyond what ten sockets take in.
     grown = process.memory_info().rss - before
     kept = master.info("memory")["mem_total_replication_buffers"]
-    assert 30e6 < kept < 36e6
-    assert grown < 2 * 32e6, "each replica has a copy of its own"
+    assert 0.9 * STREAM_BYTES < kept < 1.1 * STREAM_BYTES
+    assert grown < 2 * STREAM_BYTES, "each replica has a copy of its own"
     for replica in replicas:
         replica.close()
 
