@@ -152,7 +152,13 @@ def _server(rng: random.Random, kind: Kind, rdb_only: bool) -> ServerPlan:
         "repl-diskless-load": rng.choice(("disabled", "swapdb", "on-empty-db")),
         "repl-disable-tcp-nodelay": rng.choice(("yes", "no")),
         "rdbcompression": rng.choice(("yes", "no")),
+        "client-output-buffer-limit": rng.choice(("replica 256mb 64mb 60", "replica 1mb 0 0")),
     }
+    if kind == "kvrepl":
+        directives |= {
+            "repl-backpressure": rng.choice(("yes", "no")),
+            "repl-max-concurrent-full-syncs": rng.choice((0, 1)),
+        }
     return ServerPlan(kind, directives)
 
 
