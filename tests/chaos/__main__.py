@@ -32,8 +32,9 @@ def main(seed: int | None, seconds: float) -> None:
         folder = Path(tempfile.mkdtemp(prefix=f"kvrepl-chaos-{seed}-"))
         try:
             run_round(seed, round_s, folder, click.echo)
-        except AssertionError as error:
-            click.echo(f"{error}\n\njournal, logs and files: {folder}", err=True)
+        except Exception as error:  # whatever it was, the evidence is kept and named
+            click.echo(f"{type(error).__name__}: {error}", err=True)
+            click.echo(f"journal, logs and files: {folder}", err=True)
             click.echo(f"the same again: make chaos SEED={seed} SECONDS={round_s:g}", err=True)
             sys.exit(1)
         shutil.rmtree(folder)
