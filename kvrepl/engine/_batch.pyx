@@ -23,6 +23,7 @@ from time import monotonic_ns as MONOTONIC_NS
 
 from kvrepl.engine.blocking import POSTPONED, Blocking
 from kvrepl.engine.client import Client
+from kvrepl.engine.gates import ACL as _ACL
 from kvrepl.engine.gates import CLOSING as _CLOSING
 from kvrepl.engine.latency import BUCKETS as _BUCKETS
 from kvrepl.engine.latency import EMPTY
@@ -44,6 +45,7 @@ cdef extern from "Python.h":
 cdef enum:
     SMALL_BYTES = 16 * 1024  # replies as large as this are handed on as they are
 
+cdef long long ACL = _ACL
 cdef long long CLOSING = _CLOSING
 cdef long long BUCKETS = _BUCKETS
 cdef long long BOTH = _BOTH
@@ -170,8 +172,13 @@ cdef inline PyObject *admitted(
     if dict_size(get_slot(command, COMMAND_SUBCOMMANDS)):
         return NULL
     raised = get_int(engine, ENGINE_GATES) | get_int(client, CLIENT_GATES)
-    if raised and raised & ~get_int(client, CLIENT_EXEMPT) & get_int(command, COMMAND_MASK):
-        return NULL
+    if raised:
+        raised &= ~get_int(client, CLIENT_EXEMPT) & get_int(command, COMMAND_MASK)
+        if raised and (
+            raised != ACL
+            or (<object> engine).acl.denial(<object> client, <object> command, argv) is not None
+        ):
+            return NULL
     return command
 
 

@@ -11,7 +11,8 @@ tell the difference (a command that is not plain, an operation on another databa
 client to be served). The bytes are the same and so is their order.
 
 Whatever is unusual leaves by a single test: a raised gate goes to `Engine.careful`, a handler
-that said how it is to be propagated to `Propagation.ended`.
+that said how it is to be propagated to `Propagation.ended`. Only where the gate ACL is the one
+that is up, its user is judged first, and what is allowed goes on here.
 
 Time. The clock is read once a command: a command's time begins where the one before it ended, and
 so includes what it costs to hand on its reply.
@@ -65,7 +66,10 @@ def run_reference(
             command is None
             or not command.least <= len(argv) <= command.most
             or command.subcommands
-            or (engine.gates | client.gates) & ~client.exempt & command.mask
+            or (
+                (raised := (engine.gates | client.gates) & ~client.exempt & command.mask)
+                and (raised != gates.ACL or engine.acl.denial(client, command, argv) is not None)
+            )
         ):
             reply = engine.careful(client, argv)
             if client.wait is not None and client.wait.kind == POSTPONED:

@@ -71,7 +71,10 @@ def find_keys(command: Command, argv: list[bytes]) -> Sequence[KeyAt] | None:
         The keys in order, or None where the request cannot be understood.
     """
     if command.fixed_keys is not None:
-        return command.fixed_keys
+        if command.key_flags is None:
+            return command.fixed_keys
+        flags = command.key_flags(argv)
+        return [KeyAt(position, flags) for position, _ in command.fixed_keys]
     found: list[KeyAt] = []
     for spec in command.keys:
         if "not_key" in spec.flags:
@@ -81,8 +84,7 @@ def find_keys(command: Command, argv: list[bytes]) -> Sequence[KeyAt] | None:
             if command.get_keys is None:
                 return None
             return [KeyAt(at, _flags_at(command, at)) for at in command.get_keys(argv)]
-        flags = spec.flags if command.key_flags is None else command.key_flags(argv)
-        found += [KeyAt(position, flags) for position in some]
+        found += [KeyAt(position, spec.flags) for position in some]
     return found
 
 

@@ -134,6 +134,7 @@ class Command:
         get_keys: positions of the keys where the specifications cannot tell.
         key_flags: the flags of a key where the specifications cannot tell.
         fixed_keys: the keys, where these are the same arguments of every request; else None.
+            Their flags may still depend on it, see key_flags.
         mask: the gates that can refuse it (kvrepl.engine.gates).
         is_write: whether it may change the dataset.
         plain: whether it looks at keys and does nothing else: it cannot tell whether what was
@@ -208,8 +209,6 @@ class Command:
 def _fixed_keys(command: Command) -> tuple[KeyAt, ...] | None:
     """The keys of a command, if every request has them at the same places."""
     keys = [spec for spec in command.keys if "not_key" not in spec.flags]
-    if command.key_flags is not None:
-        return None
     for spec in keys:
         if spec.begin != "index" or spec.find != "range" or spec.last or "incomplete" in spec.flags:
             return None

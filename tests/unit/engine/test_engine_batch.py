@@ -167,6 +167,30 @@ def test_run_nobody_listening_keeps_nothing(bench: Bench) -> None:
 # --------------------------------------------------------------------------- streams
 
 
+def test_run_judges_each_request_of_a_restricted_user(bench: Bench) -> None:
+    bench.run(b"ACL SETUSER u on nopass ~k* +@all -del", b"AUTH u x")
+    bench.replies()
+    bench.run(b"SET k1 v", b"SET x v", b"DEL k1", b"GET k1", b"SELECT 0", b"CONFIG GET a", b"NOPE")
+    assert bench.replies() == (
+        b"+OK\r\n"
+        b"-NOPERM this user has no permissions to access one of the keys used as arguments\r\n"
+        b"-NOPERM this user has no permissions to run the 'del' command\r\n"
+        b"$1\r\nv\r\n+OK\r\n*0\r\n"
+        b"-ERR unknown command 'NOPE', with args beginning with: \r\n"
+    )
+    assert [entry.count for entry in bench.engine.acl.log.entries] == [1, 1]
+    assert bench.aof.data == b"*3\r\n$3\r\nSET\r\n$2\r\nk1\r\n$1\r\nv\r\n"
+    assert bench.engine.commands["del"].rejected == 1
+    # A rule that changes in the middle of a batch counts from there on.
+    bench.run(b"GET k1", b"ACL SETUSER u -get", b"GET k1", b"MULTI", b"SET k1 w", b"GET k1")
+    assert bench.replies() == (
+        b"$1\r\nv\r\n+OK\r\n"
+        b"-NOPERM this user has no permissions to run the 'get' command\r\n"
+        b"+OK\r\n+QUEUED\r\n"
+        b"-NOPERM this user has no permissions to run the 'get' command\r\n"
+    )
+
+
 def _stream(*lines: bytes) -> list[tuple[list[bytes], int]]:
     return [(line.split(b" "), number) for number, line in enumerate(lines, 1)]
 
