@@ -12,6 +12,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.commands.arguments import REDACTED, integer
+from kvrepl.config.text import to_bytes
 from kvrepl.engine.acl.access import DEFAULT
 from kvrepl.engine.acl.judge import COMMAND, KEY, judge
 from kvrepl.engine.acl.log import Entry
@@ -132,9 +133,8 @@ def acl_load(c: Client, argv: list[bytes]) -> Reply:
     except UserFileError as error:
         raise CommandError(b"ERR " + error.text) from None
     except StorageError as error:
-        raise CommandError(
-            f"ERR Error loading ACLs, opening file '{name}': {error.cause.strerror}".encode()
-        ) from None
+        reason = f"Error loading ACLs, opening file '{name}': {error.cause.strerror}"
+        raise CommandError(b"ERR " + to_bytes(reason)) from None
     return OK
 
 

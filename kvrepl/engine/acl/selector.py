@@ -40,7 +40,7 @@ class RuleError(KvreplError):
     """
 
     def __init__(self, reason: bytes) -> None:
-        super().__init__(reason.decode())
+        super().__init__(reason.decode("utf-8", "backslashreplace"))
         self.reason = reason
 
 
@@ -267,7 +267,7 @@ class Selector:
             raise UnknownCommand
         if command.container is not None:
             raise RuleError(FIRST_ARGUMENT_OF_SUB)
-        if not part:
+        if not part or has_spaces(part):  # Redis takes the latter, and saves what it cannot load
             raise BadRule
         if command.subcommands:
             sub = self.catalog.find(name)

@@ -17,6 +17,7 @@ from kvrepl.engine.acl.catalog import FUTURE, Catalog
 from kvrepl.engine.acl.judge import CHANNEL, COMMAND, KEY, judge, reads_every_key
 from kvrepl.engine.acl.selector import RuleError
 from kvrepl.engine.acl.user import Unmatched, User, merged
+from kvrepl.engine.acl.userfile import UserFileError, read
 from kvrepl.engine.introspection import ACL_CATEGORIES, walk
 from kvrepl.engine.spec import REGISTRY, Command
 
@@ -103,6 +104,7 @@ def test_passwords_are_kept_as_hashes() -> None:
         ("~a\tb", "Syntax error"),
         ("&a\vb", "Syntax error"),
         ("+config|", "Syntax error"),
+        ("+get|a\nuser evil on nopass +@all", "Syntax error"),
         ("(nopass)", "Syntax error"),
         ("+", "Unknown command or category name in ACL"),
         ("-nope", "Unknown command or category name in ACL"),
@@ -325,3 +327,38 @@ def test_staged_rules_leave_the_user_alone(rules: list[str], more: list[str]) ->
     assert user.describe() == before
     user.take(staged)
     assert user.describe() == staged.describe()
+
+
+SCRAPS = st.sampled_from(
+    [b"user", b"a", b" ", b" ", b"\n", b"(", b")", b"|", b"+get", b"+config|", b"+@", b"-@all",
+     b"~", b"+get|", b"%R~", b"&", b">p", b"#", b"\xff", b"\0", b'"', b"on",
+     b"reset", b"allkeys", b"default"]
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(SCRAPS, st.binary(max_size=3)), max_size=12).map(b"".join))
+def test_rule_of_any_bytes_is_followed_or_refused(rule: bytes) -> None:
+    user = user_of("on", "~k")
+    try:
+        for each in merged([rule, b"on"]):
+            user.apply(each)
+    except RuleError as error:
+        assert error.reason
+    assert user.line().count(b"\n") == 0
+
+
+@settings(max_examples=300)
+@given(st.lists(st.one_of(SCRAPS, st.binary(max_size=3)), max_size=25).map(b"".join))
+def test_acl_file_of_any_bytes_is_read_back_or_refused(data: bytes) -> None:
+    def new_user(name: bytes) -> User:
+        return User(name, CATALOG, all_channels=False)
+
+    try:
+        users = read("users.acl", data, new_user)
+    except UserFileError as error:
+        assert error.text.endswith(b"rules was performed")
+        return
+    lines = [user.line() for user in users.values()]
+    again = read("users.acl", b"\n".join(lines), new_user)
+    assert [user.line() for user in again.values()] == lines
