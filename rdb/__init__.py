@@ -5,6 +5,8 @@
     for record in rdb.read("dump.rdb"):
         print(record)
 
+A huge value can be had in parts, in bounded memory: `rdb.read(path, part_bytes=1 << 20)`.
+
 Nothing here but `read` touches a file: RdbReader takes bytes in pieces of any size and returns
 records, RdbWriter takes values and hands out bytes. Keys, values and elements are bytes. Bad
 input raises RdbError and nothing else.
@@ -29,6 +31,7 @@ from rdb.records import (
     Key,
     KeyMetadata,
     ModuleAux,
+    Part,
     Record,
     ResizeDb,
     SelectDb,
@@ -65,6 +68,7 @@ __all__ = [
     "ModuleAux",
     "ModuleValue",
     "Packed",
+    "Part",
     "Pending",
     "Producer",
     "Producers",

@@ -74,12 +74,13 @@ def decode_array(data: bytes, pos: int) -> tuple[Array, int]:
         if index <= previous:
             raise RdbError("array indexes do not ascend", offset=start)
         previous = index
-        text, pos = _decode_element(data, pos)
+        text, pos = decode_element(data, pos)
         array.elements.append((index, text))
     return array, pos
 
 
-def _decode_element(data: bytes, pos: int) -> tuple[bytes, int]:
+def decode_element(data: bytes, pos: int) -> tuple[bytes, int]:
+    """Read what stands behind an index: tag and payload. Raises Incomplete, RdbError."""
     start = pos
     tag, pos = decode_length(data, pos)
     if tag in (c.ARRAY_STRING, c.ARRAY_SHORT_STRING):

@@ -37,6 +37,7 @@ from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 from rdb.measure import Measure, end_of_value, measure_value
 from rdb.modules import decode_metadata, module_name, skip_items
+from rdb.parts import Splitter, splits
 from rdb.records import (
     Aux,
     End,
@@ -46,6 +47,7 @@ from rdb.records import (
     Key,
     KeyMetadata,
     ModuleAux,
+    Part,
     Record,
     ResizeDb,
     SelectDb,
@@ -74,6 +76,9 @@ class RdbReader:
         take: called with (data, position, database) where a key may stand; it takes as many keys
             as it likes (rdb.keys) and returns the position after them. Those do not come as
             records, and it may see keys before records that stand in front of them were read.
+        part_bytes: give a value that takes more bytes than this in parts (rdb.parts), 0 all
+            values whole. Memory is then bounded by some thirty times this (what Python takes for
+            short elements), the largest element, and the piece that was fed.
 
     Attributes:
         finished: whether the end was reached.
@@ -89,7 +94,10 @@ class RdbReader:
         raw_values: bool = False,
         accelerate: bool = True,
         take: Callable[[bytes, int, int], int] | None = None,
+        part_bytes: int = 0,
     ) -> None:
+        if raw_values and part_bytes:
+            raise ValueError("a value that stays encoded cannot come in parts")
         self.finished = False
         self.offset = 0
         self.unused = b""
@@ -102,6 +110,11 @@ class RdbReader:
             self._parse_run = accel.parse_raw if raw_values else accel.parse_strings
             self._run_starts = _RAW_RUN_STARTS if raw_values else _STRING_RUN_STARTS
         self._take = take
+        self._part_bytes = part_bytes
+        # The key that comes in parts at the moment: its record but for the value, and its parts.
+        self._head: Key | None = None
+        self._splitter: Splitter | None = None
+        self._parts = 0
         self._carry: bytearray | None = None
         self._needed = 0
         self._measure: Measure | None = None
@@ -154,6 +167,8 @@ class RdbReader:
         if not self.finished:
             kept = 0 if self._carry is None else len(self._carry)
             key = None if self._unfinished is None else self._unfinished[2]
+            if self._head is not None:
+                key = self._head.key
             raise self._fail(RdbError("the RDB ends early", offset=kept, key=key))
 
     def _fail(self, error: RdbError) -> RdbError:
@@ -171,6 +186,9 @@ class RdbReader:
         if carry is None:
             return bytes(data)  # The same object where it is bytes already.
         carry += data
+        if self._unfinished is not None and self._is_huge(len(carry)):
+            self._carry = self._measure = None
+            return bytes(carry)
         if len(carry) < self._needed:
             return None
         if self._measure is not None:
@@ -210,6 +228,9 @@ class RdbReader:
             if self._version < 0:
                 pos = self._parse_header(data, records)
             while pos < size and not self.finished:
+                if self._head is not None:
+                    pos = self._parse_parts(data, pos, records)
+                    continue
                 opcode = data[pos]
                 if take is not None and (opcode < _FIRST_OPCODE or opcode == c.OP_EXPIRE_MS):
                     after = take(data, pos, self._db)
@@ -279,6 +300,13 @@ class RdbReader:
         begin = pos
         value: Any
         try:
+            if self._part_bytes and self._comes_in_parts(code, data, begin):
+                if metadata:
+                    records.append(KeyMetadata(key, metadata))
+                self._head = Key(self._db, key, code, None, expires_at_ms, idle_s, freq)
+                self._splitter = Splitter(code, self.dialect, self._part_bytes)
+                self._parts = 0
+                return begin
             if self._raw_values:
                 pos = end_of_value(code, data, begin, self.dialect)
                 value = data[begin:pos]
@@ -292,6 +320,41 @@ class RdbReader:
         if metadata:
             records.append(KeyMetadata(key, metadata))
         records.append(Key(self._db, key, code, value, expires_at_ms, idle_s, freq))
+        return pos
+
+    def _comes_in_parts(self, code: int, data: bytes, begin: int) -> bool:
+        """Whether the value at `begin` takes more than part_bytes; Incomplete: not known yet."""
+        if not splits(code, self.dialect) or len(data) - begin <= self._part_bytes:
+            return False
+        try:
+            end = end_of_value(code, data, begin, self.dialect)
+        except Incomplete:
+            return True
+        return end - begin > self._part_bytes
+
+    def _is_huge(self, carried_bytes: int) -> bool:
+        """Whether the unfinished value, of whose record so much is there, comes in parts."""
+        if not self._part_bytes or self._unfinished is None:
+            return False
+        code, at, _ = self._unfinished
+        return carried_bytes - at > self._part_bytes and splits(code, self.dialect)
+
+    def _parse_parts(self, data: bytes, pos: int, records: list[Record]) -> int:
+        assert self._head is not None and self._splitter is not None
+        number, key, code, _, expires_at_ms, idle_s, freq = self._head
+        try:
+            parts, pos = self._splitter.take(data, pos)
+        except RdbError as error:
+            raise RdbError(error.message, offset=error.offset, key=key) from None
+        done = self._splitter.is_done
+        for n, value in enumerate(parts, 1):
+            is_last = done and n == len(parts)
+            records.append(
+                Part(number, key, code, value, expires_at_ms, idle_s, freq, self._parts, is_last)
+            )
+            self._parts += 1
+        if done:
+            self._head = self._splitter = None
         return pos
 
     def _parse_aux(self, data: bytes, pos: int, records: list[Record]) -> int:

@@ -11,6 +11,7 @@ SlotImport      a slot migration that was under way (Valkey 9)
 HashTemplate    field names that hashes after it share (Redis 8.10)
 KeyMetadata     data of modules that belongs to the key after it (Redis 8.6); skipped
 Key             a key with its value
+Part            some elements of a key that comes in parts, which only happens on request
 End             the last record
 """
 
@@ -148,6 +149,33 @@ class Key(NamedTuple):
         return KINDS[self.type_code] in _EMPTIABLE and not len(self.value)
 
 
+class Part(NamedTuple):
+    """Some elements of a key whose value comes in parts; see rdb.parts.
+
+    Attributes:
+        db, key, type_code, expires_at_ms, idle_s, freq: as those of a Key.
+        value: in the form that a whole value of its kind has. The members of a sorted set come
+            in the order of the file, which for type 5 is that of falling scores.
+        number: 0 for the first part.
+        is_last: whether the value ends with it.
+    """
+
+    db: int
+    key: bytes
+    type_code: int
+    value: Any
+    expires_at_ms: int | None
+    idle_s: int | None
+    freq: int | None
+    number: int
+    is_last: bool
+
+    @property
+    def kind(self) -> str:
+        """What TYPE answers."""
+        return KINDS[self.type_code]
+
+
 _EMPTIABLE = frozenset(("list", "set", "zset", "hash", "array"))
 
 
@@ -175,5 +203,6 @@ Record = (
     | HashTemplate
     | KeyMetadata
     | Key
+    | Part
     | End
 )

@@ -113,7 +113,8 @@ def decode_packed(value: Packed) -> Value:
     return decode_value(value.type_code, bytes(value), 0)[0]
 
 
-def _refuse_twins(elements: Collection[bytes], what: str) -> None:
+def refuse_twins(elements: Collection[bytes], what: str) -> None:
+    """Raise RdbError where an element stands twice."""
     if len(set(elements)) != len(elements):
         raise RdbError(f"duplicate {what}")
 
@@ -126,14 +127,14 @@ def _list(data: bytes, pos: int) -> tuple[list[bytes], int]:
 def _set(data: bytes, pos: int) -> tuple[list[bytes], int]:
     count, pos = decode_length(data, pos)
     members, pos = decode_strings(data, pos, count)
-    _refuse_twins(members, "set member")
+    refuse_twins(members, "set member")
     return members, pos
 
 
 def _hash(data: bytes, pos: int) -> tuple[list[bytes], int]:
     count, pos = decode_length(data, pos)
     fields, pos = decode_strings(data, pos, 2 * count)
-    _refuse_twins(fields[::2], "hash field")
+    refuse_twins(fields[::2], "hash field")
     return fields, pos
 
 
@@ -142,16 +143,17 @@ def _zset(data: bytes, pos: int) -> tuple[list[tuple[bytes, float]], int]:
     pairs: list[tuple[bytes, float]] = []
     for _ in range(count):
         member, pos = decode_string(data, pos)
-        score, pos = _text_score(data, pos)
+        score, pos = decode_text_score(data, pos)
         pairs.append((member, score))
-    _refuse_twins([member for member, _ in pairs], "sorted set member")
+    refuse_twins([member for member, _ in pairs], "sorted set member")
     return pairs, pos
 
 
 _SPECIAL_SCORES = {253: math.nan, 254: math.inf, 255: -math.inf}
 
 
-def _text_score(data: bytes, pos: int) -> tuple[float, int]:
+def decode_text_score(data: bytes, pos: int) -> tuple[float, int]:
+    """Read a score as type 3 stores it. Raises Incomplete, RdbError."""
     if pos >= len(data):
         raise Incomplete(pos + 1)
     length = data[pos]
@@ -197,7 +199,7 @@ def _zset2(data: bytes, pos: int) -> tuple[list[tuple[bytes, float]], int]:
             raise RdbError("a score is not a number", offset=pos)
         pos += 8
         pairs.append((member, score))
-    _refuse_twins([member for member, _ in pairs], "sorted set member")
+    refuse_twins([member for member, _ in pairs], "sorted set member")
     pairs.reverse()  # Written highest first; see _encode_zset2.
     return pairs, pos
 
@@ -208,7 +210,7 @@ def _fields_of(unpack: Callable[[bytes], list[bytes]]) -> Decoder:
         fields = unpack(blob)
         if len(fields) % 2:
             raise RdbError("a field without a value")
-        _refuse_twins(fields[::2], "hash field")
+        refuse_twins(fields[::2], "hash field")
         return fields, pos
 
     return decode
@@ -221,7 +223,7 @@ def _scores_of(unpack: Callable[[bytes], list[bytes]]) -> Decoder:
         if len(elements) % 2:
             raise RdbError("a member without a score")
         members = elements[::2]
-        _refuse_twins(members, "sorted set member")
+        refuse_twins(members, "sorted set member")
         return list(zip(members, _scores(elements[1::2]), strict=True)), pos
 
     return decode
@@ -240,7 +242,7 @@ def _intset(data: bytes, pos: int) -> tuple[list[bytes], int]:
 def _set_listpack(data: bytes, pos: int) -> tuple[list[bytes], int]:
     blob, pos = decode_string(data, pos)
     members = listpack.decode(blob)
-    _refuse_twins(members, "set member")
+    refuse_twins(members, "set member")
     return members, pos
 
 
@@ -257,15 +259,18 @@ def _quicklist2(data: bytes, pos: int) -> tuple[list[bytes], int]:
     nodes, pos = decode_length(data, pos)
     elements: list[bytes] = []
     for _ in range(nodes):
-        container, after = decode_length(data, pos)
-        if container not in (c.NODE_PLAIN, c.NODE_PACKED):
-            raise RdbError(f"unknown quicklist container {container}", offset=pos)
-        blob, pos = decode_string(data, after)
-        if container == c.NODE_PLAIN:
-            elements.append(blob)
-        else:
-            elements += listpack.decode(blob)
+        node, pos = decode_node(data, pos)
+        elements += node
     return elements, pos
+
+
+def decode_node(data: bytes, pos: int) -> tuple[list[bytes], int]:
+    """Read a node of a quicklist2: its elements. Raises Incomplete, RdbError."""
+    container, after = decode_length(data, pos)
+    if container not in (c.NODE_PLAIN, c.NODE_PACKED):
+        raise RdbError(f"unknown quicklist container {container}", offset=pos)
+    blob, pos = decode_string(data, after)
+    return ([blob] if container == c.NODE_PLAIN else listpack.decode(blob)), pos
 
 
 def _i64(data: bytes, pos: int) -> tuple[int, int]:
@@ -295,7 +300,7 @@ def _expiring_fields(data: bytes, pos: int, base_ms: int) -> tuple[ExpiringHash,
         value.fields += (field, text)
         if ttl_ms:
             value.expires_at_ms[field] = base_ms + ttl_ms
-    _refuse_twins(value.fields[::2], "hash field")
+    refuse_twins(value.fields[::2], "hash field")
     return value, pos
 
 
@@ -318,7 +323,7 @@ def _hash_listpack_ex_pre_ga(data: bytes, pos: int) -> tuple[ExpiringHash, int]:
                 value.expires_at_ms[elements[at]] = instant_ms
     except ValueError:
         raise RdbError("a TTL is not a number") from None
-    _refuse_twins(value.fields[::2], "hash field")
+    refuse_twins(value.fields[::2], "hash field")
     return value, pos
 
 
@@ -333,7 +338,7 @@ def _valkey_hash2(data: bytes, pos: int) -> tuple[ExpiringHash, int]:
         value.fields += (field, text)
         if instant_ms != -1:
             value.expires_at_ms[field] = instant_ms
-    _refuse_twins(value.fields[::2], "hash field")
+    refuse_twins(value.fields[::2], "hash field")
     return value, pos
 
 

@@ -45,6 +45,7 @@ from rdb.records import (
     Key,
     KeyMetadata,
     ModuleAux,
+    Part,
     Record,
     ResizeDb,
     SelectDb,
@@ -75,6 +76,8 @@ def record_form(record: Record) -> dict[str, Json]:
     match record:
         case Key():
             return key_form(record) | {"value": value_form(record)}
+        case Part():
+            raise AssertionError("the tools do not ask for parts")
         case Header(version, magic):
             return {"record": "header", "magic": magic.decode(), "version": version}
         case Aux(key, value):

@@ -81,6 +81,10 @@ def check_file(data: bytes, rng: random.Random) -> bool:
     in_pieces, refused_again = read_all(data, [0, *cuts, len(data)], accelerate=False)
     assert repr(in_pieces) == repr(whole)
     assert bool(refused) == bool(refused_again)
+    pieces = [0, *cuts, len(data)]
+    _, refused_in_parts = read_all(data, pieces, part_bytes=rng.choice((1, 30)))
+    # The other way round, elements that stand twice in different parts are not seen.
+    assert refused or not refused_in_parts
     return bool(refused)
 
 
