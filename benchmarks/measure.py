@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import random
 import statistics
 import subprocess
 import sys
@@ -22,13 +21,16 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from tests.interop.datasets import Command, feed, text_of
+from benchmarks.datasets import VALUE_BYTES, mixed, strings
+from tests.interop.datasets import feed
 from tests.interop.harness import Kind, Server
 
-VALUE_BYTES = 64
 SHUTDOWN_TIMEOUT_S = 120
+
+Data = Literal["strings", "mixed"]
+"""Which dataset: see benchmarks.datasets."""
 
 
 class Sample(NamedTuple):
@@ -67,7 +69,7 @@ class Scale:
     """How much work a run does.
 
     Args:
-        keys: keys of the string dataset.
+        keys: keys of the string dataset and of the mixed one.
         collections: keys of each small-collection dataset.
         requests: requests of each redis-benchmark call.
         repetitions: of every benchmark, for each kind.
@@ -84,7 +86,7 @@ QUICK = Scale(keys=100_000, collections=20_000, requests=20_000, repetitions=1)
 
 
 class Bench:
-    """What a benchmark function works with: the scale, a folder, and the shared dataset.
+    """What a benchmark function works with: the scale, a folder, and the shared datasets.
 
     Args:
         scale: how much.
@@ -95,32 +97,33 @@ class Bench:
         self.scale = scale
         self.folder = folder
         self._count = 0
-        self._dump: Path | None = None
+        self._dumps: dict[Data, Path] = {}
 
     def server(self, kind: Kind, **directives: str | int) -> Server:
         """Prepare a server in a fresh folder, not started yet."""
         self._count += 1
         return Server(kind, self.folder / f"{self._count}-{kind}", dict(directives))
 
-    def server_with_data(self, kind: Kind, **directives: str | int) -> Server:
-        """Prepare a server whose dump.rdb holds the string dataset, not started yet."""
+    def server_with_data(self, kind: Kind, data: Data = "strings", **directives: Any) -> Server:
+        """Prepare a server whose dump.rdb holds a dataset, not started yet."""
         server = self.server(kind, **directives)
-        (server.folder / "dump.rdb").hardlink_to(self.dump())
+        (server.folder / "dump.rdb").hardlink_to(self.dump(data))
         return server
 
-    def dump(self) -> Path:
-        """Give an RDB file of scale.keys strings; redis-server makes it once for both kinds."""
-        if self._dump is None:
+    def dump(self, data: Data = "strings") -> Path:
+        """Give an RDB file of scale.keys keys; redis-server makes it once for both kinds."""
+        if data not in self._dumps:
+            commands = strings if data == "strings" else mixed
             with self.server("redis") as maker:
-                feed(maker, strings(self.scale.keys))
+                feed(maker, commands(self.scale.keys))
                 maker.call("SAVE")
-                self._dump = maker.folder / "dump.rdb"
-        return self._dump
+                self._dumps[data] = maker.folder / "dump.rdb"
+        return self._dumps[data]
 
-    @property
-    def data_name(self) -> str:
-        """Name the string dataset, for the tables."""
-        return f"{self.scale.keys:,} x {VALUE_BYTES} B"
+    def data_name(self, data: Data = "strings") -> str:
+        """Name a dataset, for the tables."""
+        what = f"x {VALUE_BYTES} B" if data == "strings" else "of every type"
+        return f"{self.scale.keys:,} {what}"
 
 
 @contextlib.contextmanager
@@ -147,13 +150,6 @@ def kept_bytecode(folder: Path) -> Iterator[None]:
 
 
 Benchmark = Callable[[Bench, Kind], Iterable[Sample]]
-
-
-def strings(keys: int) -> Iterator[Command]:
-    """Yield SETs of `keys` values that do not compress, as data in the field mostly does not."""
-    rng = random.Random(1)
-    for number in range(keys):
-        yield b"SET", b"key:%010d" % number, text_of(rng, VALUE_BYTES)
 
 
 def run_interleaved(

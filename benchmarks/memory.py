@@ -7,44 +7,23 @@ growth of tables and the slack of allocators, as in real use.
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import psutil
 
-from benchmarks.measure import Bench, Sample, strings
-from tests.interop.datasets import Command, feed, text_of
+from benchmarks.datasets import (
+    ELEMENTS,
+    collections_of,
+    make_hash,
+    make_intset,
+    make_list,
+    make_set,
+    make_zset,
+    strings,
+)
+from benchmarks.measure import Bench, Sample
+from tests.interop.datasets import Command, feed
 from tests.interop.harness import Kind, Server
-
-ELEMENTS = 8
-
-
-def _collections(keys: int, make: Callable[[bytes, random.Random], Command]) -> Iterator[Command]:
-    rng = random.Random(2)
-    for number in range(keys):
-        yield make(b"key:%010d" % number, rng)
-
-
-def _list(key: bytes, rng: random.Random) -> Command:
-    return ("RPUSH", key, *(text_of(rng, 12) for _ in range(ELEMENTS)))
-
-
-def _set(key: bytes, rng: random.Random) -> Command:
-    return ("SADD", key, *(text_of(rng, 12) for _ in range(ELEMENTS)))
-
-
-def _intset(key: bytes, rng: random.Random) -> Command:
-    return ("SADD", key, *(rng.randrange(1 << 20) for _ in range(ELEMENTS)))
-
-
-def _hash(key: bytes, rng: random.Random) -> Command:
-    pairs = [part for n in range(ELEMENTS) for part in (b"field%d" % n, text_of(rng, 12))]
-    return ("HSET", key, *pairs)
-
-
-def _zset(key: bytes, rng: random.Random) -> Command:
-    pairs = [part for _ in range(ELEMENTS) for part in (rng.randrange(1000), text_of(rng, 12))]
-    return ("ZADD", key, *pairs)
 
 
 def memory(bench: Bench, kind: Kind) -> Iterator[Sample]:
@@ -52,11 +31,11 @@ def memory(bench: Bench, kind: Kind) -> Iterator[Sample]:
     few = bench.scale.collections
     datasets: dict[str, tuple[int, Iterator[Command]]] = {
         "string of 64 B": (bench.scale.keys, strings(bench.scale.keys)),
-        f"list of {ELEMENTS} x 12 B": (few, _collections(few, _list)),
-        f"set of {ELEMENTS} x 12 B": (few, _collections(few, _set)),
-        f"set of {ELEMENTS} integers": (few, _collections(few, _intset)),
-        f"hash of {ELEMENTS} x 12 B": (few, _collections(few, _hash)),
-        f"sorted set of {ELEMENTS} x 12 B": (few, _collections(few, _zset)),
+        f"list of {ELEMENTS} x 12 B": (few, collections_of(few, make_list)),
+        f"set of {ELEMENTS} x 12 B": (few, collections_of(few, make_set)),
+        f"set of {ELEMENTS} integers": (few, collections_of(few, make_intset)),
+        f"hash of {ELEMENTS} x 12 B": (few, collections_of(few, make_hash)),
+        f"sorted set of {ELEMENTS} x 12 B": (few, collections_of(few, make_zset)),
     }
     for case, (keys, commands) in datasets.items():
         with bench.server(kind) as server:

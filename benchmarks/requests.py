@@ -13,7 +13,8 @@ from collections.abc import Iterator
 
 import psutil
 
-from benchmarks.measure import VALUE_BYTES, Bench, Sample
+from benchmarks.datasets import VALUE_BYTES
+from benchmarks.measure import Bench, Sample
 from tests.interop.harness import Kind, Server, follow, wait_caught_up
 from tests.interop.raw_replica import STREAM_BYTES, attach, write_stream
 

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Self
 
-from benchmarks.measure import Bench, Sample
+from benchmarks.measure import Bench, Data, Sample
 from tests.interop.harness import Kind, Server, wait_until
 
 LONG_S = 120
+DATASETS: tuple[Data, ...] = ("strings", "mixed")
 
 
 class Prober:
@@ -75,9 +76,14 @@ class Prober:
 
 
 def bgsave(bench: Bench, kind: Kind) -> Iterator[Sample]:
-    """Save the string dataset in the background while one client pings."""
-    case = bench.data_name
-    with bench.server_with_data(kind) as server:
+    """Save each dataset in the background while one client pings."""
+    for data in DATASETS:
+        yield from _bgsave(bench, kind, data)
+
+
+def _bgsave(bench: Bench, kind: Kind, data: Data) -> Iterator[Sample]:
+    case = bench.data_name(data)
+    with bench.server_with_data(kind, data) as server:
         (server.folder / "dump.rdb").unlink()  # so that the size below is that of a new file
         with Prober(server) as prober:
             started = time.perf_counter()
@@ -96,11 +102,13 @@ def bgsave(bench: Bench, kind: Kind) -> Iterator[Sample]:
         yield Sample(case, "fork", "ms", server.info("stats")["latest_fork_usec"] / 1e3)
         yield Sample(case, "longest pause of a client", "ms", prober.longest_ms)
         yield Sample(case, "copied by the child", "MB", persistence["rdb_last_cow_size"] / 1e6)
+        copied = persistence["rdb_last_cow_size"] / server.info("memory")["used_memory_rss"]
+        yield Sample(case, "copied, of the resident set", "%", copied * 100)
         yield Sample(case, "file", "MB", (server.folder / "dump.rdb").stat().st_size / 1e6)
 
 
 def load(bench: Bench, kind: Kind) -> Iterator[Sample]:
-    """Start on an empty folder and on the string dataset; from exec to the first PONG.
+    """Start on an empty folder and on each dataset; from exec to the first PONG.
 
     A first start is not counted: it finds the program on disk, not in memory.
     """
@@ -108,7 +116,7 @@ def load(bench: Bench, kind: Kind) -> Iterator[Sample]:
         pass
     for case, server in (
         ("empty", bench.server(kind)),
-        (bench.data_name, bench.server_with_data(kind)),
+        *((bench.data_name(data), bench.server_with_data(kind, data)) for data in DATASETS),
     ):
         started = time.perf_counter()
         try:

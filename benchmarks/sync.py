@@ -24,7 +24,7 @@ def sync(bench: Bench, kind: Kind) -> Iterator[Sample]:
     ends = {"as master": (kind, peer), "as replica": (peer, kind), "as both": (kind, kind)}
     for framing, diskless in FRAMINGS.items():
         for role, (master_kind, replica_kind) in ends.items():
-            case = f"{bench.data_name}, {role}, {framing}"
+            case = f"{bench.data_name()}, {role}, {framing}"
             with (
                 bench.server_with_data(master_kind, repl_diskless_sync=diskless) as master,
                 bench.server(replica_kind) as replica,

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.measure import Bench, Row, Sample, Scale, kept_bytecode, run_interleaved, strings
+from benchmarks.datasets import strings
+from benchmarks.measure import Bench, Row, Sample, Scale, kept_bytecode, run_interleaved
 from benchmarks.report import (
     HIGHLIGHTS,
     markdown,
