@@ -27,6 +27,7 @@ from rdb._strings cimport (
     is_bytes,
     open_output,
     put_length,
+    put_raw,
     put_string,
     read_length,
     read_string,
@@ -337,7 +338,7 @@ def load_keys(
 # --- writing
 
 
-cdef inline int _code_of(PyObject *value) noexcept:
+cdef int code_of(PyObject *value) noexcept:
     """The type code of bytes and of packed values, -1 for any other."""
     cdef PyObject *cls = <PyObject *>type_of(value)
     cdef int code
@@ -349,81 +350,91 @@ cdef inline int _code_of(PyObject *value) noexcept:
     return -1
 
 
-cdef int _put_access(
-    Output *out, int64_t word, int64_t clock, bint is_lfu, int64_t decay_min
-) except -1:
+cdef int open_heads(Heads *heads, dict expires, object accesses) except -1:
+    """Note where put_head looks; both arguments must outlive its calls.
+
+    `accesses` is an rdb.writer.Accesses, or None where the use of keys is not stored.
+    """
+    cdef dict words
+    memset(heads, 0, sizeof(Heads))
+    if expires:
+        heads.expires = <PyObject *>expires
+    if accesses is not None:
+        words, heads.default, heads.clock, heads.is_lfu, heads.decay_min = accesses
+        heads.words = <PyObject *>words
+    return 0
+
+
+cdef int _put_access(Output *out, PyObject *key, Heads *heads) except -1:
     """Append the idle time or the counter of a key; see rdb.writer.Accesses."""
+    cdef PyObject *word = dict_get(heads.words, key)
+    cdef int64_t known = heads.default if word == NULL else as_long_long(word)
     cdef int64_t figure
     reserve(out, 10)
-    if is_lfu:
-        figure = word & 255
-        if decay_min > 0:
-            figure = max(figure - max(clock - (word >> 8), 0) // decay_min, 0)
+    if heads.is_lfu:
+        figure = known & 255
+        if heads.decay_min > 0:
+            figure = max(figure - max(heads.clock - (known >> 8), 0) // heads.decay_min, 0)
         out.data[out.size] = OP_FREQ
         out.data[out.size + 1] = <uint8_t>figure
         out.size += 2
     else:
+        figure = max(heads.clock - known, 0)
         out.data[out.size] = OP_IDLE
-        out.size = put_length(out.data + out.size + 1, <uint64_t>max(clock - word, 0)) - out.data
+        out.size = put_length(out.data + out.size + 1, <uint64_t>figure) - out.data
     return 0
 
 
+cdef int put_head(Output *out, PyObject *key, Heads *heads, int code) except -1:
+    """Append what stands before a value: when the key expires, its use, type code and name."""
+    cdef PyObject *deadline
+    cdef int64_t instant_ms
+    if not is_bytes(key):
+        raise TypeError("keys must be bytes")
+    if heads.expires != NULL:
+        deadline = dict_get(heads.expires, key)
+        if deadline != NULL:
+            instant_ms = as_long_long(deadline)
+            reserve(out, 9)
+            out.data[out.size] = OP_EXPIRE_MS
+            memcpy(out.data + out.size + 1, &instant_ms, 8)
+            out.size += 9
+    if heads.words != NULL:
+        _put_access(out, key, heads)
+    reserve(out, 1)
+    out.data[out.size] = <uint8_t>code
+    out.size += 1
+    return put_string(out, bytes_data(key), bytes_size(key))
+
+
+cdef int put_plain(Output *out, PyObject *value) except -1:
+    """Append a value that is bytes or packed."""
+    if is_bytes(value):
+        return put_string(out, bytes_data(value), bytes_size(value))
+    return put_raw(out, bytes_data(value), bytes_size(value))
+
+
 def encode_strings(
-    dict segment not None, dict expires not None, bint compress, accesses=None
+    dict segment not None, dict expires not None, bint compress, object accesses=None
 ):
     """See rdb.writer.encode_strings."""
-    cdef PyObject *words = NULL
-    cdef PyObject *word
-    cdef dict words_of
-    cdef int64_t default = 0, clock = 0, decay_min = 0
-    cdef bint is_lfu = False
-    cdef PyObject *source = <PyObject *>segment
-    cdef PyObject *deadlines = <PyObject *>expires
     cdef PyObject *key = NULL
     cdef PyObject *value = NULL
-    cdef PyObject *deadline
-    cdef Py_ssize_t cursor = 0, count = 0, size
-    cdef bint any_expires = len(expires) > 0
-    cdef int64_t instant_ms
+    cdef Py_ssize_t cursor = 0, count = 0
     cdef int code
     cdef list leftovers = []
+    cdef Heads heads
     cdef Output out
-    if accesses is not None:
-        words_of, default, clock, is_lfu, decay_min = accesses
-        words = <PyObject *>words_of
+    open_heads(&heads, expires, accesses)
     try:
         open_output(&out, 4096, compress)
-        while dict_next(source, &cursor, &key, &value):
-            code = _code_of(value)
+        while dict_next(<PyObject *>segment, &cursor, &key, &value):
+            code = code_of(value)
             if code < 0:
                 leftovers.append(<object>key)
                 continue
-            if not is_bytes(key):
-                raise TypeError("keys must be bytes")
-            reserve(&out, 10)
-            if any_expires:
-                deadline = dict_get(deadlines, key)
-                if deadline != NULL:
-                    instant_ms = as_long_long(deadline)
-                    out.data[out.size] = OP_EXPIRE_MS
-                    memcpy(out.data + out.size + 1, &instant_ms, 8)
-                    out.size += 9
-            if words != NULL:
-                word = dict_get(words, key)
-                _put_access(
-                    &out, default if word == NULL else as_long_long(word), clock, is_lfu, decay_min
-                )
-                reserve(&out, 1)
-            out.data[out.size] = <uint8_t>code
-            out.size += 1
-            put_string(&out, bytes_data(key), bytes_size(key))
-            if code:
-                size = bytes_size(value)
-                reserve(&out, size)
-                memcpy(out.data + out.size, bytes_data(value), size)
-                out.size += size
-            else:
-                put_string(&out, bytes_data(value), bytes_size(value))
+            put_head(&out, key, &heads, code)
+            put_plain(&out, value)
             count += 1
         return PyBytes_FromStringAndSize(<char *>out.data, out.size), count, leftovers
     finally:

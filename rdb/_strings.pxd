@@ -38,6 +38,8 @@ cdef int grow(Output *out, Py_ssize_t more) except -1
 cdef void close_output(Output *out) noexcept
 cdef int put_string(Output *out, const uint8_t *data, Py_ssize_t size) except -1
 
+cdef int put_raw(Output *out, const uint8_t *data, Py_ssize_t size) except -1
+
 cdef inline int reserve(Output *out, Py_ssize_t more) except -1:
     """Make room for `more` bytes."""
     return grow(out, more) if out.size + more > out.room else 0

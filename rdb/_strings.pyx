@@ -399,6 +399,14 @@ cdef int grow(Output *out, Py_ssize_t more) except -1:
     return 0
 
 
+cdef int put_raw(Output *out, const uint8_t *data, Py_ssize_t size) except -1:
+    """Append bytes as they are."""
+    reserve(out, size)
+    memcpy(out.data + out.size, data, size)
+    out.size += size
+    return 0
+
+
 cdef uint8_t *put_length(uint8_t *out, uint64_t length) noexcept nogil:
     cdef int shift
     if length < 64:

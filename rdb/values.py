@@ -553,6 +553,14 @@ _BLOB_ENCODERS: dict[int, Callable[[Any], bytes]] = {
 }
 
 
+def node_limits(list_max_listpack_size: int) -> tuple[int, int | None]:
+    """How many bytes and how many elements a node of a list takes at most; None is no limit."""
+    fill = list_max_listpack_size
+    if fill < 0:
+        return _LISTPACK_BYTES_OF_FILL[max(fill, -5)], None
+    return _SAFE_LISTPACK_BYTES, fill
+
+
 def encode_quicklist(
     elements: Iterable[bytes],
     list_max_listpack_size: int = LIST_MAX_LISTPACK_SIZE,
@@ -570,9 +578,7 @@ def encode_quicklist(
 
     Source: _quicklistNodeAllowInsert in quicklist.c.
     """
-    fill = list_max_listpack_size
-    max_entries = fill if fill >= 0 else None
-    max_bytes = _LISTPACK_BYTES_OF_FILL[max(fill, -5)] if fill < 0 else _SAFE_LISTPACK_BYTES
+    max_bytes, max_entries = node_limits(list_max_listpack_size)
     nodes: list[bytes] = []
     node: list[bytes] = []
     node_bytes = empty_bytes = listpack.HEADER_BYTES + 1

@@ -3,13 +3,12 @@
     snapshot_chunks  keyspace -> chunks of bytes     in the forked child, in SAVE, for an AOF base
     SnapshotLoader   chunks of bytes -> keyspace     at start, for a full sync, for DEBUG RELOAD
 
-Writing goes segment by segment through one seam, `rdb.encode_strings`, which encodes every plain
-string and packed value of a segment at once and, compiled, writes to no reference count, so that
-a child does not copy the memory that it shares with its parent; the other values of the segment
-follow one by one.
+Writing goes segment by segment through one seam, `encode_segment` (walk.py), which, compiled,
+writes to no reference count, so that a child does not copy the memory that it shares with its
+parent.
 
 Loading is push-driven: `feed` takes whatever bytes came and puts whole records into place, most of
-them through another seam, `rdb.load_keys`, which keeps small collections packed; nothing counts as
+them through a second seam, `rdb.load_keys`, which keeps small collections packed; nothing counts as
 expired while loading, except that a master drops what expired while it was down.
 
 Source: Redis 7.0 rdb.c (rdbSaveRio, rdbLoadRioWithLoadingCtx).
@@ -24,13 +23,14 @@ from typing import TYPE_CHECKING, Any, Final
 
 import rdb
 from kvrepl import REDIS_VERSION
-from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
+from kvrepl.datatypes.records import from_rdb
 from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
+from kvrepl.persistence.walk import encode_segment
 from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.keys import load_keys
-from rdb.writer import Accesses, encode_strings
+from rdb.writer import Accesses
 
 if TYPE_CHECKING:
     from kvrepl.keyspace.database import Database
@@ -115,20 +115,7 @@ def _write_database(db: Database, writer: rdb.RdbWriter, compress: bool) -> Iter
     for i, (segment, expires) in enumerate(zip(db.segments, db.expires, strict=True)):
         if not segment:
             continue
-        accesses = _accesses(db, i)
-        encoded, _, others = encode_strings(segment, expires, compress, accesses)
-        writer.raw(encoded)
-        for key in others:
-            type_code, plain = rdb_type_and_value(segment[key], limits)
-            writer.key(
-                key,
-                type_code,
-                plain,
-                expires.get(key),
-                **_figure(accesses, key),
-                compress=compress,
-                list_max_listpack_size=limits.list_max_listpack_size,
-            )
+        writer.raw(encode_segment(segment, expires, limits, compress, _accesses(db, i)))
         yield len(segment)
 
 
@@ -141,13 +128,6 @@ def _accesses(db: Database, segment: int) -> Accesses | None:
     if isinstance(access, Lfu):
         return Accesses(words, access.since, access.clock, True, access.decay_min)
     return Accesses(words, access.since, access.clock)
-
-
-def _figure(accesses: Accesses | None, key: bytes) -> dict[str, int]:
-    """The same of one key, as RdbWriter.key takes it."""
-    if accesses is None:
-        return {}
-    return {"freq" if accesses.is_lfu else "idle_s": accesses.figure(key)}
 
 
 @dataclass(slots=True)
