@@ -25,6 +25,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "bgsave": ("Background save", snapshots.bgsave),
     "load": ("Start and load", snapshots.load),
     "sync": ("Full synchronisation", sync.sync),
+    "link": ("A replication link, plain and compressed", sync.link),
     "requests": ("Requests", requests.requests),
     "attached": ("SET with a replica attached", requests.attached),
     "aof": ("Append-only file policies (SET)", requests.aof),

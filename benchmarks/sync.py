@@ -9,9 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from benchmarks.measure import Bench, Sample
+from benchmarks.measure import Bench, Sample, strings
 from benchmarks.snapshots import LONG_S, Prober
-from tests.interop.harness import Kind, follow, wait_caught_up, wait_linked
+from tests.interop.datasets import feed
+from tests.interop.harness import Kind, Server, follow, wait_caught_up, wait_linked
 
 FRAMINGS = {"disk": "no", "diskless": "yes"}
 PERCENT = 99.9
@@ -39,3 +40,38 @@ def sync(bench: Bench, kind: Kind) -> Iterator[Sample]:
             yield Sample(case, "time", "s", elapsed_s)
             yield Sample(case, f"GET, {PERCENT} %", "ms", prober.percentile_ms(PERCENT))
             yield Sample(case, "GET, longest", "ms", prober.longest_ms)
+
+
+def link(bench: Bench, kind: Kind) -> Iterator[Sample]:
+    """What a link between two servers of a kind carries, plain and compressed (kvrepl alone).
+
+    A diskless full sync, and then writes: how long each takes, and the bytes on the wire.
+    """
+    bench.dump()
+    for codec in ("plain", "lz4") if kind == "kvrepl" else ("plain",):
+        own = {"repl_compression": codec} if codec != "plain" else {}
+        with (
+            bench.server_with_data(kind, repl_diskless_sync="yes", **own) as master,
+            bench.server(kind, **own) as replica,
+        ):
+            started = time.perf_counter()
+            follow(replica, master.port, wait=False)
+            wait_linked(replica, timeout_s=LONG_S)
+            wait_caught_up(master, replica, timeout_s=LONG_S)
+            case = f"{bench.data_name}, {codec}"
+            yield Sample(case, "full sync", "s", time.perf_counter() - started)
+            yield Sample(case, "snapshot on the wire", "MB", _sent_bytes(master) / 1e6)
+
+            before_bytes, started = _sent_bytes(master), time.perf_counter()
+            feed(master, strings(bench.scale.requests))
+            wait_caught_up(master, replica, timeout_s=LONG_S)
+            elapsed_s = time.perf_counter() - started
+            case = f"{bench.scale.requests:,} SET, {codec}"
+            yield Sample(case, "time to the replica", "s", elapsed_s)
+            sent_bytes = _sent_bytes(master) - before_bytes
+            yield Sample(case, "stream on the wire", "MB", sent_bytes / 1e6)
+
+
+def _sent_bytes(master: Server) -> int:
+    """Give what a master has sent to its replicas."""
+    return int(master.info("stats")["total_net_repl_output_bytes"])

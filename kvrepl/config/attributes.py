@@ -147,6 +147,7 @@ class Attributes:
     repl_diskless_sync_max_stall: int
     repl_diskless_load: str
     repl_max_concurrent_full_syncs: int
+    repl_compression: str
     repl_backpressure: bool
     repl_backpressure_max_delay: int
     replica_refuse_empty_master: bool

@@ -7,6 +7,7 @@ Read in this order:
     backlog     the tail of the stream, shared by all who read it
     stream      history and backlog together: what a server hands down
     actions     what the shell is asked to do, and in which order it must
+    compression  lz4 frames on a link
     links       the master's view of one replica
     ring        what a diskless transfer has in hand, read by each replica at its own pace
     sharing     who shares a snapshot with whom

@@ -33,6 +33,7 @@ from enum import Enum
 from typing import NamedTuple, TypeAlias
 
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.compression import Traffic
 from kvrepl.replication.ring import Reader
 
 LinkId: TypeAlias = int
@@ -208,6 +209,13 @@ class SendToReplica(NamedTuple):
     data: bytes
 
 
+class CompressLink(NamedTuple):
+    """From now on compress whatever is written to a replica, and count it."""
+
+    link: LinkId
+    traffic: Traffic
+
+
 class CloseReplica(NamedTuple):
     """Disconnect a replica, after what was sent to it has gone out if `flush`."""
 
@@ -293,6 +301,7 @@ Action: TypeAlias = (
     | ApplyStream
     | LinkDown
     | SendToReplica
+    | CompressLink
     | CloseReplica
     | StartBgsave
     | StartTransfer

@@ -11,9 +11,20 @@ from __future__ import annotations
 from enum import Enum
 from typing import Final, NamedTuple
 
+from kvrepl.errors import ProtocolError
 from kvrepl.replication import wire
+from kvrepl.replication.compression import LZ4
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import State
+
+LINE_TIMEOUT_MS: Final = 5000
+"""How long a reply line may stay incomplete (Redis: repl_syncio_timeout)."""
+
+CONNECT_TIMEOUT: Final = "Timeout connecting to the MASTER..."
+TRANSFER_TIMEOUT: Final = (
+    "Timeout receiving bulk data from MASTER... If the problem persists try to set the "
+    "'repl-timeout' parameter in redis.conf to a larger value."
+)
 
 OPTION_OF_REPLY: Final = {
     State.RECEIVE_PORT_REPLY: "listening-port",
@@ -24,6 +35,7 @@ OPTION_OF_REPLY: Final = {
 
 _PING_REFUSED_FOR_AUTH: Final = (b"-NOAUTH", b"-NOPERM", b"-ERR operation not permitted")
 """Refusals of PING that tell that a master is there and wants AUTH first."""
+_GRANTS: Final = (b"+FULLRESYNC ", b"+CONTINUE")
 _TRY_LATER: Final = (b"-NOMASTERLINK", b"-LOADING")
 
 
@@ -47,8 +59,51 @@ def requests(settings: ReplicationSettings) -> list[Request]:
     if settings.replica_announce_ip:
         tell_ip = wire.command(b"REPLCONF", b"ip-address", settings.replica_announce_ip)
         sent.append(Request(State.RECEIVE_IP_REPLY, tell_ip))
-    sent.append(Request(State.RECEIVE_CAPA_REPLY, wire.CAPABILITIES))
+    capabilities = wire.capabilities(lz4=settings.repl_compression == LZ4)
+    sent.append(Request(State.RECEIVE_CAPA_REPLY, capabilities))
     return sent
+
+
+class LineReader:
+    """The reply line that is coming, in any cut.
+
+    Attributes:
+        since_ms: when its first byte came.
+    """
+
+    __slots__ = ("_line", "since_ms")
+
+    def __init__(self) -> None:
+        self._line = b""
+        self.since_ms = 0
+
+    def clear(self) -> None:
+        """Forget what has come: the connection is another."""
+        self._line = b""
+
+    def take(self, data: bytes, now_ms: int) -> tuple[bytes | None, bytes]:
+        """Take the next bytes.
+
+        Returns:
+            (the line without its end, None where it is not whole; the bytes after it).
+
+        Raises:
+            ProtocolError: the line has no end.
+        """
+        part, newline, rest = data.partition(b"\n")
+        if not self._line:
+            self.since_ms = now_ms
+        self._line += part
+        if len(self._line) > wire.MAX_LINE_BYTES:
+            raise ProtocolError("The MASTER sent an endless reply line")
+        if not newline:
+            return None, b""
+        line, self._line = self._line.removesuffix(b"\r"), b""
+        return line, rest
+
+    def overdue(self, now_ms: int) -> bool:
+        """Tell whether a line has been incomplete for too long. O(1)."""
+        return bool(self._line) and now_ms - self.since_ms > LINE_TIMEOUT_MS
 
 
 def ping_accepted(line: bytes) -> bool:
@@ -75,12 +130,14 @@ class PsyncReply(NamedTuple):
             None where it named none.
         offset: FULL: the offset of the snapshot.
         line: the answer itself.
+        lz4: what follows is compressed.
     """
 
     outcome: PsyncOutcome
     replid: bytes | None
     offset: int
     line: bytes
+    lz4: bool = False
 
 
 def parse_psync_reply(line: bytes) -> PsyncReply:
@@ -91,6 +148,9 @@ def parse_psync_reply(line: bytes) -> PsyncReply:
     """
     if not line:
         return PsyncReply(PsyncOutcome.KEEPALIVE, None, 0, line)
+    if line.startswith(_GRANTS) and line.endswith(wire.LZ4_FOLLOWS):
+        reply = parse_psync_reply(line.removesuffix(wire.LZ4_FOLLOWS))
+        return reply._replace(line=line, lz4=True)
     if line.startswith(b"+FULLRESYNC"):
         replid, offset = wire.parse_full_resync(line)
         return PsyncReply(PsyncOutcome.FULL, replid, offset, line)

@@ -16,6 +16,7 @@ from kvrepl.errors import NOT_INTEGER, SYNTAX, CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.replication.actions import LinkId, Requirements
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.compression import Traffic
 from kvrepl.replication.fullsync import FullSync
 from kvrepl.replication.ring import Reader
 
@@ -85,6 +86,7 @@ class ReplicaLink:
         last_io_ms: when it last sent anything.
         stalled_since_ms: diskless: since when its socket takes nothing; None where it does.
         sync: the full sync it goes through; None where none, or when that is over.
+        traffic: what goes to it compressed; None where nothing does.
         place: its place among those who wait at the storm gate, from 1; 0 where it does not.
     """
 
@@ -93,6 +95,7 @@ class ReplicaLink:
         "ack_offset",
         "announced_ip",
         "capa_eof",
+        "capa_lz4",
         "capa_psync2",
         "cursor",
         "initial_offset",
@@ -109,6 +112,7 @@ class ReplicaLink:
         "state",
         "stream_on_ack",
         "sync",
+        "traffic",
     )
 
     def __init__(self, link: LinkId, peer_ip: bytes, now_ms: int) -> None:
@@ -118,6 +122,7 @@ class ReplicaLink:
         self.port = 0
         self.state = ReplicaState.NONE
         self.capa_eof = False
+        self.capa_lz4 = False
         self.capa_psync2 = False
         self.rdb_only = False
         self.pre_psync = False
@@ -132,6 +137,7 @@ class ReplicaLink:
         self.stream_on_ack = False
         self.sync: FullSync | None = None
         self.place = 0
+        self.traffic: Traffic | None = None
 
     def leave_ring(self, now_ms: int) -> None:
         """Let go of the diskless transfer it takes part in, if any. O(readers)."""
@@ -196,6 +202,7 @@ class ReplicaLink:
         elif option == b"capa":
             capability = value.lower()
             self.capa_eof |= capability == b"eof"
+            self.capa_lz4 |= capability == b"lz4"
             self.capa_psync2 |= capability == b"psync2"
         elif option == b"rdb-only":
             flag = integer(value)

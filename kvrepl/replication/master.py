@@ -35,6 +35,7 @@ from kvrepl.replication import gate, quorum, sharing, silence, wire
 from kvrepl.replication.actions import (
     Actions,
     CloseReplica,
+    CompressLink,
     KillChild,
     LinkId,
     ReapChildren,
@@ -50,6 +51,7 @@ from kvrepl.replication.actions import (
     warning,
 )
 from kvrepl.replication.backlog import Cursor
+from kvrepl.replication.compression import LZ4, Traffic
 from kvrepl.replication.fullsync import Phase
 from kvrepl.replication.ledger import SyncLedger
 from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
@@ -411,9 +413,12 @@ class MasterSide:
         replica.cursor = self._backlog_cursor(offset)
         self.replicas.append(replica)
         self.count_good_replicas(now_ms)
-        reply = wire.partial_resync(self._stream.history.replid, names_id=replica.capa_psync2)
+        lz4 = self._compresses(replica)
+        reply = wire.partial_resync(
+            self._stream.history.replid, names_id=replica.capa_psync2, lz4=lz4
+        )
         return [
-            SendToReplica(replica.link, reply),
+            *self._answer(replica, reply, now_ms, lz4=lz4),
             notice(
                 f"Partial resynchronization request from {replica.name} accepted. Sending "
                 f"{replica.lag_bytes} bytes of backlog starting from offset "
@@ -421,6 +426,17 @@ class MasterSide:
             ),
             StartStream(replica.link, replica.cursor),
         ]
+
+    def _compresses(self, replica: ReplicaLink) -> bool:
+        return replica.capa_lz4 and self._settings.repl_compression == LZ4
+
+    def _answer(self, replica: ReplicaLink, reply: bytes, now_ms: int, *, lz4: bool) -> Actions:
+        """Answer PSYNC with a line after which everything is compressed, or nothing is."""
+        actions: Actions = [SendToReplica(replica.link, reply)]
+        if lz4:
+            replica.traffic = Traffic(now_ms)
+            actions.append(CompressLink(replica.link, replica.traffic))
+        return actions
 
     def _enter_full_sync(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Put a replica among those that need a snapshot, and see how it can get one."""
@@ -487,8 +503,9 @@ class MasterSide:
         self._stream.force_select()
         actions: Actions = []
         if not replica.pre_psync:
-            reply = wire.full_resync(self._stream.history.replid, offset)
-            actions.append(SendToReplica(replica.link, reply))
+            lz4 = self._compresses(replica)
+            reply = wire.full_resync(self._stream.history.replid, offset, lz4=lz4)
+            actions += self._answer(replica, reply, now_ms, lz4=lz4)
         if self.ring is not None:
             replica.reader = self.ring.join()
             actions.append(SendSnapshot(replica.link, replica.reader))

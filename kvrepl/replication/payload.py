@@ -15,10 +15,29 @@ Source: Redis 7.0, replication.c (readSyncBulkPayload), rdb.c (rdbSaveRioWithEOF
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Final
+
 from kvrepl.errors import ProtocolError
 from kvrepl.numbers import parse_int
+from kvrepl.replication.actions import Load
 from kvrepl.replication.handshake import shown
 from kvrepl.replication.wire import EOF_MARK_LENGTH
+
+_LOADS: Final = {"swapdb": Load.SWAP, "on-empty-db": Load.IN_PLACE}
+
+
+def choose_load(setting: str, dataset_is_empty: Callable[[], bool]) -> Load:
+    """Decide how a snapshot is taken in.
+
+    Args:
+        setting: repl-diskless-load.
+        dataset_is_empty: asked where that matters.
+    """
+    load = _LOADS.get(setting, Load.FROM_FILE)
+    if load is Load.IN_PLACE and not dataset_is_empty():
+        return Load.FROM_FILE
+    return load
 
 
 class FramingError(ProtocolError):
@@ -69,6 +88,13 @@ class Payload:
         if size_bytes is None or size_bytes < 0:
             raise FramingError(f"Bad length of the snapshot from MASTER: '{shown(line)}'")
         return cls(size_bytes, b"")
+
+    def told(self, load: Load) -> str:
+        """Return what the log says of a snapshot that begins to arrive. O(1)."""
+        what = "streamed RDB from master with EOF" if self.mark else ""
+        what = what or f"{self.size_bytes} bytes from master"
+        where = "to disk" if load is Load.FROM_FILE else "to parser"
+        return f"MASTER <-> REPLICA sync: receiving {what} {where}"
 
     def take(self, data: bytes) -> tuple[bytes, bytes]:
         """Take the next bytes.

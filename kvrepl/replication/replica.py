@@ -28,9 +28,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Final
 
-from kvrepl.errors import CommandError
+from kvrepl.errors import CommandError, ProtocolError
 from kvrepl.replication import handshake, reasons, wire
 from kvrepl.replication.actions import (
     AbortTransfer,
@@ -49,19 +48,15 @@ from kvrepl.replication.actions import (
     notice,
     warning,
 )
+from kvrepl.replication.apply import Unapplied
+from kvrepl.replication.compression import CorruptFrame, Decompressor
 from kvrepl.replication.fullsync import FullSync, Phase
-from kvrepl.replication.handshake import PsyncOutcome, PsyncReply
-from kvrepl.replication.payload import FramingError, Payload
+from kvrepl.replication.handshake import LineReader, PsyncOutcome, PsyncReply
+from kvrepl.replication.payload import FramingError, Payload, choose_load
 from kvrepl.replication.preview import Preview
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import TRANSITIONS, State
 from kvrepl.replication.stream import Stream
-
-LINE_TIMEOUT_MS: Final = 5000
-"""How long a reply line may stay incomplete (Redis: repl_syncio_timeout)."""
-
-
-_LOADS: Final = {"swapdb": Load.SWAP, "on-empty-db": Load.IN_PLACE}
 
 
 class ReplicaSide:
@@ -77,6 +72,8 @@ class ReplicaSide:
         on_psync_outcome: told whether the master accepted our PSYNC, for a planned failover.
 
     Attributes:
+        pending: stream bytes that the shell has and has not reported as applied.
+        decompressor: what comes is compressed; None where it is not.
         sync: the full sync under way, last_sync the last one that succeeded; None where none.
     """
 
@@ -106,8 +103,7 @@ class ReplicaSide:
         self._on_psync_outcome = on_psync_outcome
         self._announced: tuple[bytes, int] | None = None
         self._load = Load.FROM_FILE
-        self._line = b""
-        self._line_since_ms = 0
+        self._line = LineReader()
         self._held = b""
         self._awaited: deque[handshake.Request] = deque()
         self._ack_at_once = False
@@ -116,8 +112,8 @@ class ReplicaSide:
         self._holds_nothing = "it has never been synchronized"
         self.sync: FullSync | None = None
         self.last_sync: FullSync | None = None
-        self._pending: deque[bytes] = deque()
-        self.pending_bytes = 0
+        self.pending = Unapplied()
+        self.decompressor: Decompressor | None = None
 
     @property
     def address(self) -> str:
@@ -186,12 +182,25 @@ class ReplicaSide:
         Cost: O(len(data)).
         """
         self.last_io_ms = now_ms
-        if self.state is State.CONNECTED:  # hot: nearly every read ends here
-            return self._take_stream(data)
         actions: Actions = []
-        while data:
-            data = self._take(data, now_ms, actions)
-        return actions
+        try:
+            if self.decompressor is not None:
+                data = self.decompressor.feed(data, now_ms)
+            if self.state is State.CONNECTED:  # hot: nearly every read ends here
+                return self._take_stream(data) if data else []
+            while data:
+                plain = self.decompressor is None
+                data = self._take(data, now_ms, actions)
+                if plain and self.decompressor is not None:
+                    data = self.decompressor.feed(data, now_ms)
+            return actions
+        except CorruptFrame as error:
+            return [*actions, *self._cut_corrupt_link(error.text, now_ms)]
+
+    def _cut_corrupt_link(self, text: str, now_ms: int) -> Actions:
+        """Bytes of a compressed link are not what was sent: begin anew where we stand."""
+        told = f"Corrupt data from MASTER {self.address}, cutting the link to resume it: {text}"
+        return [warning(told), Close(), *self.link_lost("corrupt data", now_ms)]
 
     def link_lost(self, reason: str, now_ms: int) -> Actions:
         """The connection has ended, by its peer or by an error; not by our own Close."""
@@ -235,19 +244,11 @@ class ReplicaSide:
         """
         if self.state is not State.CONNECTED:
             return
-        assert 0 <= count <= self.pending_bytes, (count, self.pending_bytes)
-        self.pending_bytes -= count
         self.stream_db = db
         if self.resume_db is not None:
             self.resume_db = db
-        pending = self._pending
-        while count:
-            data = pending.popleft()
-            if len(data) > count:
-                pending.appendleft(data[count:])
-                data = data[:count]
+        for data in self.pending.take(count):
             self._stream.relay(data)
-            count -= len(data)
 
     def acknowledge(self) -> Actions:
         """Tell the master our offset: each second, after a diskless load, and on GETACK."""
@@ -302,9 +303,11 @@ class ReplicaSide:
             text = f"Connecting to MASTER {self.address}"
             return [notice(text), *self._connect(now_ms)]
         silent_ms = now_ms - self.last_io_ms
+        if self.decompressor is not None:
+            silent_ms = max(silent_ms, self.decompressor.waiting_ms(now_ms))
         if silent_ms > self._settings.repl_timeout * 1000:
             return self._time_out(now_ms)
-        if self._line and now_ms - self._line_since_ms > LINE_TIMEOUT_MS:
+        if self._line.overdue(now_ms):
             return self._refuse(warning("Timeout reading a reply line from the MASTER"))
         return self.acknowledge()
 
@@ -312,13 +315,7 @@ class ReplicaSide:
         if self.state is State.CONNECTED:
             text = "MASTER timeout: no data nor PING received..."
             return [warning(text), Close(), *self._disconnected(now_ms)]
-        if self.syncing:
-            text = (
-                "Timeout receiving bulk data from MASTER... If the problem persists try to set "
-                "the 'repl-timeout' parameter in redis.conf to a larger value."
-            )
-        else:
-            text = "Timeout connecting to the MASTER..."
+        text = handshake.TRANSFER_TIMEOUT if self.syncing else handshake.CONNECT_TIMEOUT
         return self._abort_and_reconnect(warning(text), now_ms)
 
     # --- leaving and retrying -----------------------------------------------------------------
@@ -331,7 +328,9 @@ class ReplicaSide:
         self._enter(State.CONNECTING)
         self.sync = None
         self.last_io_ms = now_ms
-        self._line = self._held = b""
+        self._line.clear()
+        self._held = b""
+        self.decompressor = None
         self._ack_at_once = self._lost_while_loading = False
         return [notice("MASTER <-> REPLICA sync started"), Connect(self.host, self.port)]
 
@@ -363,8 +362,7 @@ class ReplicaSide:
         actions: Actions = [warning("Connection with master lost."), LinkDown()]
         if self.resume_db is not None:
             actions.append(notice("Caching the disconnected master state."))
-        self._pending.clear()
-        self.pending_bytes = 0
+        self.pending.clear()
         self.down_since_ms = now_ms
         self._enter(State.CONNECT)
         actions.append(notice(f"Reconnecting to MASTER {self.address}"))
@@ -383,8 +381,7 @@ class ReplicaSide:
         if self.state not in (State.NONE, State.CONNECT, State.REFUSED):
             actions.append(Close())
         self.sync = None
-        self._pending.clear()
-        self.pending_bytes = 0
+        self.pending.clear()
         return actions
 
     def _give_up_dataset(self, now_ms: int) -> Actions:
@@ -456,21 +453,17 @@ class ReplicaSide:
             return b""
         if state in (State.NONE, State.CONNECT, State.CONNECTING, State.REFUSED):
             return b""  # closed meanwhile: the rest of a read belongs to nobody
-        line, newline, rest = data.partition(b"\n")
-        if not self._line:
-            self._line_since_ms = now_ms
-        self._line += line
-        if len(self._line) > wire.MAX_LINE_BYTES:
-            actions += self._refuse(warning("The MASTER sent an endless reply line"))
+        try:
+            line, rest = self._line.take(data, now_ms)
+        except ProtocolError as error:
+            actions += self._refuse(warning(error.text))
             return b""
-        if newline:
-            line, self._line = self._line.removesuffix(b"\r"), b""
+        if line is not None:
             actions += self._take_line(line, now_ms)
         return rest
 
     def _take_stream(self, data: bytes) -> Actions:
-        self._pending.append(data)
-        self.pending_bytes += len(data)
+        self.pending.add(data)
         return [ApplyStream(data)]
 
     def _take_line(self, line: bytes, now_ms: int) -> Actions:
@@ -518,6 +511,8 @@ class ReplicaSide:
         outcome, line = reply.outcome, handshake.shown(reply.line)
         if outcome is PsyncOutcome.KEEPALIVE:
             return []
+        if reply.lz4:
+            self.decompressor = Decompressor(now_ms)
         if outcome is PsyncOutcome.CONTINUE and self.resume_db is not None:
             return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
         if outcome is PsyncOutcome.FULL:
@@ -590,14 +585,9 @@ class ReplicaSide:
             self.sync.size_bytes = payload.size_bytes
             if payload.mark and self.last_sync is not None:
                 self.sync.expected_bytes = self.last_sync.moved_bytes
-        self._load = _LOADS.get(self._settings.repl_diskless_load, Load.FROM_FILE)
-        if self._load is Load.IN_PLACE and not self._dataset_is_empty():
-            self._load = Load.FROM_FILE
+        self._load = choose_load(self._settings.repl_diskless_load, self._dataset_is_empty)
         self._enter(State.TRANSFER)
-        where = "to disk" if self._load is Load.FROM_FILE else "to parser"
-        what = "streamed RDB from master with EOF" if payload.mark else ""
-        what = what or f"{payload.size_bytes} bytes from master"
-        actions: Actions = [notice(f"MASTER <-> REPLICA sync: receiving {what} {where}")]
+        actions: Actions = [notice(payload.told(self._load))]
         if self._load is Load.IN_PLACE:
             actions += self._give_up_dataset(now_ms)
         same_history = (

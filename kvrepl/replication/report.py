@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from kvrepl.replication import gate
 from kvrepl.replication.backpressure import Backpressure
+from kvrepl.replication.compression import Traffic
 from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.links import ReplicaLink, ReplicaState
 from kvrepl.replication.master import MasterSide
@@ -67,6 +68,7 @@ def info_fields(replication: Replication, now_ms: int, child_fraction: float = 0
         ("repl_backlog_histlen", backlog.histlen if backlog else 0),
         *_link_sync_fields(replication.replica, now_ms),
         *_full_sync_fields(master, now_ms, child_fraction),
+        *_compression_fields(master, now_ms),
         *_pressure_fields(replication.backpressure, now_ms),
     ]
 
@@ -76,6 +78,9 @@ def _link_sync_fields(replica: ReplicaSide, now_ms: int) -> list[Field]:
     fields: list[Field] = []
     if replica.state is State.REFUSED:
         fields.append(("kvrepl_master_refused", "empty_dataset"))
+    if replica.decompressor is not None and (replica.connected or replica.syncing):
+        line = _traffic_line(replica.decompressor.traffic, now_ms)
+        fields.append(("kvrepl_master_compression", line))
     if replica.sync is not None:
         fields.append(("kvrepl_master_sync", _running_line(replica.sync, now_ms, 0.0)))
     if replica.last_sync is not None:
@@ -105,6 +110,24 @@ def _full_sync_fields(master: MasterSide, now_ms: int, child_fraction: float) ->
     if master.syncs.last is not None:
         fields.append(("kvrepl_last_full_sync", _ended_line(master.syncs.last)))
     return fields
+
+
+def _compression_fields(master: MasterSide, now_ms: int) -> list[Field]:
+    """Our own fields about links to replicas that are compressed; none where there is none."""
+    return [
+        (f"kvrepl_compression{number}", f"peer={link.name},{_traffic_line(link.traffic, now_ms)}")
+        for number, link in enumerate(master.replicas)
+        if link.traffic is not None
+    ]
+
+
+def _traffic_line(traffic: Traffic, now_ms: int) -> str:
+    ratio = traffic.raw_bytes / traffic.wire_bytes if traffic.wire_bytes else 1.0
+    speed = traffic.raw_bytes * 1000 // max(1, now_ms - traffic.began_ms)
+    return (
+        f"codec=lz4,raw_bytes={traffic.raw_bytes},wire_bytes={traffic.wire_bytes},"
+        f"ratio={ratio:.2f},raw_bytes_per_second={speed}"
+    )
 
 
 def _pressure_fields(pressure: Backpressure, now_ms: int) -> list[Field]:
@@ -165,7 +188,7 @@ def _replica_fields(replication: Replication, now_ms: int) -> list[Field]:
         ("master_link_status", "up" if up else "down"),
         ("master_last_io_seconds_ago", _seconds(now_ms - replica.last_io_ms) if up else -1),
         ("master_sync_in_progress", int(replica.syncing)),
-        ("slave_read_repl_offset", offset + replica.pending_bytes),
+        ("slave_read_repl_offset", offset + replica.pending.bytes),
         ("slave_repl_offset", offset),
     ]
     if replica.syncing:

@@ -37,6 +37,7 @@ class ReplicationSettings:
     repl_diskless_sync_max_stall: int = 5000
     repl_diskless_load: str = "disabled"
     repl_max_concurrent_full_syncs: int = 0
+    repl_compression: str = "no"
     repl_backpressure: bool = False
     repl_backpressure_max_delay: int = 10_000
     replica_refuse_empty_master: bool = False

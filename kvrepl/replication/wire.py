@@ -24,12 +24,12 @@ NO_REPLID: Final = b"0" * REPLID_LENGTH
 HANDSHAKE_PING: Final = b"*1\r\n$4\r\nPING\r\n"
 STREAM_PING: Final = b"*1\r\n$4\r\nping\r\n"
 GETACK: Final = b"*3\r\n$8\r\nREPLCONF\r\n$6\r\nGETACK\r\n$1\r\n*\r\n"
-CAPABILITIES: Final = (
-    b"*5\r\n$8\r\nREPLCONF\r\n$4\r\ncapa\r\n$3\r\neof\r\n$4\r\ncapa\r\n$6\r\npsync2\r\n"
-)
 SYNC: Final = b"SYNC\r\n"
 KEEPALIVE: Final = b"\n"
 """Sent by either side where no stream flows; counts for nothing in the offset."""
+
+LZ4_FOLLOWS: Final = b" lz4"
+"""Ends the reply to PSYNC of who declared `capa lz4`, where all that follows is compressed."""
 
 EOF_MARK_LENGTH: Final = 40
 MAX_LINE_BYTES: Final = 1024
@@ -74,6 +74,12 @@ def select(db: int) -> bytes:
     return command(b"SELECT", b"%d" % db)
 
 
+def capabilities(*, lz4: bool) -> bytes:
+    """Return the REPLCONF by which a replica says what it can take. O(1)."""
+    words = [b"REPLCONF", b"capa", b"eof", b"capa", b"psync2"]
+    return command(*words, b"capa", b"lz4") if lz4 else command(*words)
+
+
 def acknowledge(offset: int) -> bytes:
     """Return REPLCONF ACK for `offset` bytes of stream applied. O(1)."""
     return command(b"REPLCONF", b"ACK", b"%d" % offset)
@@ -97,19 +103,26 @@ PSYNC_ANYTHING: Final = command(b"PSYNC", b"?", b"-1")
 """The PSYNC of a replica that has nothing to go on from; always answered by a full sync."""
 
 
-def full_resync(replid: bytes, offset: int) -> bytes:
-    """Return the reply that announces a snapshot of `replid` at `offset`. O(1)."""
-    return b"+FULLRESYNC %b %d\r\n" % (replid, offset)
+def full_resync(replid: bytes, offset: int, *, lz4: bool = False) -> bytes:
+    """Return the reply that announces a snapshot of `replid` at `offset`. O(1).
+
+    Args:
+        replid, offset: of the snapshot.
+        lz4: whether all that follows is compressed.
+    """
+    return b"+FULLRESYNC %b %d%b\r\n" % (replid, offset, LZ4_FOLLOWS if lz4 else b"")
 
 
-def partial_resync(replid: bytes, *, names_id: bool) -> bytes:
+def partial_resync(replid: bytes, *, names_id: bool, lz4: bool = False) -> bytes:
     """Return the reply that grants a partial resynchronization.
 
     Args:
         replid: the master's present id.
         names_id: whether the replica declared `capa psync2` and so reads an id here.
+        lz4: whether all that follows is compressed.
     """
-    return b"+CONTINUE %b\r\n" % replid if names_id else b"+CONTINUE\r\n"
+    name = b" " + replid if names_id else b""
+    return b"+CONTINUE%b%b\r\n" % (name, LZ4_FOLLOWS if lz4 else b"")
 
 
 def parse_full_resync(line: bytes) -> tuple[bytes | None, int]:

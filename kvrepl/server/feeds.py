@@ -20,10 +20,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.errors import StorageError
+from kvrepl.replication.compression import compress
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.replication.backlog import Cursor
+    from kvrepl.replication.compression import Traffic
     from kvrepl.replication.ring import Reader
     from kvrepl.server.app import Server
     from kvrepl.server.replication import ReplicationShell
@@ -42,10 +44,20 @@ class Feed:
         file_bytes: how long the whole file is.
         reader: its place in the ring of a diskless transfer, until the mark has been sent.
         mark: what ends that snapshot.
+        traffic: counts what is compressed for it; None where nothing is.
         soft_since_ms: since when it is beyond the soft limit of its output buffer.
     """
 
-    __slots__ = ("client", "cursor", "file", "file_bytes", "mark", "reader", "soft_since_ms")
+    __slots__ = (
+        "client",
+        "cursor",
+        "file",
+        "file_bytes",
+        "mark",
+        "reader",
+        "soft_since_ms",
+        "traffic",
+    )
 
     def __init__(self, client: Client) -> None:
         self.client = client
@@ -54,6 +66,7 @@ class Feed:
         self.file_bytes = 0
         self.reader: Reader | None = None
         self.mark = b""
+        self.traffic: Traffic | None = None
         self.soft_since_ms = 0
 
     def end(self) -> None:
@@ -71,6 +84,8 @@ class Feeds:
         self._server = server
         self._shell = shell
         self._feeds: dict[int, Feed] = {}
+        self._last_raw: bytes | memoryview = b""
+        self._last_frames = b""
 
     def add(self, client: Client) -> None:
         """A client has become a replica."""
@@ -97,11 +112,26 @@ class Feeds:
         if feed is not None:
             self._write(feed, data)
 
+    def compress(self, link: int, traffic: Traffic) -> None:
+        """Compress all that is written to a replica from now on."""
+        feed = self._feeds.get(link)
+        if feed is not None:
+            feed.traffic = traffic
+
     def _write(self, feed: Feed, data: bytes | memoryview) -> None:
         transport = _transport(feed.client)
         if transport is not None:
+            if feed.traffic is not None:
+                raw_bytes, data = len(data), self._compressed(data)
+                feed.traffic.add(raw_bytes, len(data))
             self._server.engine.stats.repl_out_bytes += len(data)
             transport.write(data)
+
+    def _compressed(self, data: bytes | memoryview) -> bytes:
+        """Compress, once for all replicas to which the same object goes one after another."""
+        if data is not self._last_raw:
+            self._last_raw, self._last_frames = data, compress(data)
+        return self._last_frames
 
     def close(self, link: int, *, flush: bool) -> None:
         """Disconnect a replica."""

@@ -97,7 +97,7 @@ class ReplicationShell:
             "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
             "repl_diskless_sync_ring_size", "repl_diskless_sync_max_stall", "repl_diskless_load",
             "repl_max_concurrent_full_syncs", "repl_backpressure", "repl_backpressure_max_delay",
-            "replica_refuse_empty_master",
+            "repl_compression", "replica_refuse_empty_master",
             "min_replicas_to_write", "min_replicas_max_lag",
             "replica_announced", "replica_priority", "replica_read_only", "masterauth",
         ):  # fmt: skip
@@ -368,6 +368,8 @@ class ReplicationShell:
                 getattr(server.log, level.value)(text)
             case do.SendToReplica(to, data):
                 feeds.send(to, data)
+            case do.CompressLink(to, traffic):
+                feeds.compress(to, traffic)
             case do.StartStream(to, cursor):
                 feeds.stream(to, cursor)
             case do.SendSnapshot(to, reader):

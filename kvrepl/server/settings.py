@@ -43,7 +43,7 @@ REPLICATION_SETTINGS = (
     "masterauth", "masteruser", "replica-serve-stale-data", "save",
     "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
     "repl-diskless-sync-ring-size", "repl-diskless-sync-max-stall",
-    "repl-backpressure", "repl-backpressure-max-delay",
+    "repl-compression", "repl-backpressure", "repl-backpressure-max-delay",
     "port", "tls-port", "tls-replication",
 )  # fmt: skip
 

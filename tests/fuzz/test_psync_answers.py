@@ -92,7 +92,7 @@ class Link:
                 self.loaded |= ok
                 self.carry_out(self.replica.load_finished(ok=ok, stream_db=0, now_ms=0))
             elif isinstance(action, do.ApplyStream) and self.rng.randrange(2):
-                self.replica.applied(self.replica.pending_bytes, 0)
+                self.replica.applied(self.replica.pending.bytes, 0)
 
     def answer(self, data: bytes) -> Actions:
         """Send it in any cut, until the link is given up or all is sent."""

@@ -9,9 +9,11 @@ Faults:
     stall(D)       nothing passes in a direction, nothing is closed, until resume()
     trickle(n, s)  n bytes at a time with s seconds between
     cut_after(n)   exactly n more bytes pass in a direction, then every connection is cut
+    corrupt_next() the last byte of the next piece is changed
 
 Two threads a connection, blocking sockets, one condition that guards all settings. A pump never
-holds the lock while it sends or receives. Bytes are never changed or reordered.
+holds the lock while it sends or receives. Bytes are never reordered, and changed by corrupt_next
+alone.
 """
 
 from __future__ import annotations
@@ -78,6 +80,7 @@ class Proxy:
         self._threads: list[threading.Thread] = []
         self._closed = False
         self._refusing = False
+        self._corrupting: Direction | None = None
         self._stalled: set[Direction] = set()
         self._budget_bytes: dict[Direction, int] = {}
         self._trickle: tuple[int, float] | None = None
@@ -112,6 +115,11 @@ class Proxy:
         """Let exactly this many more bytes pass in a direction, then cut every connection once."""
         with self._changed:
             self._budget_bytes[direction] = passed_bytes
+
+    def corrupt_next(self, direction: Direction = Direction.DOWN) -> None:
+        """Change the last byte of the next piece that passes."""
+        with self._changed:
+            self._corrupting = direction
 
     def refuse(self) -> None:
         """Close new connections as soon as they come; those that stand go on."""
@@ -255,6 +263,9 @@ class Proxy:
             budget_bytes = self._budget_bytes.get(direction)
             piece = data[: chunk_bytes if budget_bytes is None else min(chunk_bytes, budget_bytes)]
             self.passed_bytes[direction] += len(piece)
+            if self._corrupting is direction:
+                self._corrupting = None
+                piece = piece[:-1] + bytes([piece[-1] ^ 1])
             if budget_bytes is None:
                 return piece, pause_s, False
             self._budget_bytes[direction] = budget_bytes - len(piece)

@@ -81,6 +81,7 @@ class Cluster:
             repl_diskless_sync_max_stall=rng.choice([0, 100, 100, 600]),
             repl_diskless_load=rng.choice(["disabled", "on-empty-db", "swapdb"]),
             repl_max_concurrent_full_syncs=rng.choice([0, 0, 1, 2]),
+            repl_compression=rng.choice(["no", "lz4", "lz4"]),
             repl_backpressure=rng.random() < 0.5,
             repl_backpressure_max_delay=rng.choice([500, 4000]),
             replica_refuse_empty_master=rng.random() < 0.3,
@@ -155,6 +156,7 @@ class Cluster:
             self._cut_link,
             self._stall_link,
             self._stall_transfer,
+            self._corrupt_links,
             self._promote,
             self._retarget,
             self._restart,
@@ -173,6 +175,10 @@ class Cluster:
         links = self._links(node)
         if links:
             self.rng.choice(links).cut()
+
+    def _corrupt_links(self, node: Node) -> None:
+        for link in self._links(node):
+            link.corrupt()
 
     def _stall_link(self, node: Node) -> None:
         links = self._links(node)

@@ -3,7 +3,7 @@
 Time is a number and events are a heap; whatever happens by chance comes from one random.Random,
 so that a seed is the whole run. A connection has two ends. Bytes arrive after a delay, in order,
 cut into pieces at random; breaking it loses what is under way, with a random part of it still
-arriving, so that a break falls at any byte.
+arriving, so that a break falls at any byte. A side that is compressed can be corrupted as well.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ import itertools
 import random
 from collections.abc import Callable
 from typing import Protocol
+
+from kvrepl.replication.compression import compress
 
 
 class Owner(Protocol):
@@ -64,13 +66,15 @@ class End:
         self.number = number
         self.peer: End
         self.open = True
+        self.compressed = False
         self.in_flight: list[bytes] = []
         self.in_flight_bytes = 0
 
     def send(self, data: bytes | memoryview) -> None:
         """Write to the other end."""
         if self.open and self.connection.up:
-            self.in_flight.append(bytes(data))
+            data = compress(data) if self.compressed else bytes(data)
+            self.in_flight.append(data)
             self.in_flight_bytes += len(data)
             self.connection.schedule(self)
 
@@ -117,6 +121,16 @@ class Connection:
             cut = rng.randint(1, len(data)) if rng.random() < 0.3 else len(data)
             end.owner.on_data(end, data[:cut])
             data = data[cut:]
+
+    def corrupt(self) -> None:
+        """Change a bit of what is under way on a compressed side."""
+        for end in (self.client, self.server):
+            if end.compressed and end.in_flight:
+                data = bytearray(b"".join(end.in_flight))
+                data[self.scheduler.rng.randrange(len(data))] ^= 1 << self.scheduler.rng.randrange(
+                    8
+                )
+                end.in_flight[:] = [bytes(data)]
 
     def finish(self, closer: End) -> None:
         """One end closed: the other learns after the bytes that were sent before."""

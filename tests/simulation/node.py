@@ -518,6 +518,10 @@ class Node:
         if action.link in self._downstream:
             self._downstream[action.link].send(action.data)
 
+    def _do_CompressLink(self, action: do.CompressLink) -> None:
+        if action.link in self._downstream:
+            self._downstream[action.link].compressed = True
+
     def _do_CloseReplica(self, action: do.CloseReplica) -> None:
         self._pumps.pop(action.link, None)
         end = self._downstream.pop(action.link, None)

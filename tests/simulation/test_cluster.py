@@ -39,6 +39,7 @@ WAYS = (
     "killing fork child",
     "joins the diskless transfer that runs",
     "Disconnecting slow replica (full sync)",
+    "Corrupt data from MASTER",
     "Writers wait for replica",
     "Writers have waited for replica",
     "Replication backlog freed after",

@@ -15,6 +15,7 @@ from kvrepl.replication.actions import Actions, StartStream
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.replication.backlog import Backlog, Cursor
 from kvrepl.replication.backpressure import Backpressure
+from kvrepl.replication.compression import CorruptFrame, Decompressor
 from kvrepl.replication.handshake import PsyncReply
 from kvrepl.replication.history import History
 from kvrepl.replication.links import ReplicaLink
@@ -219,7 +220,7 @@ def keep_unapplied_bytes(patch: Patch) -> None:
     real = ReplicaSide._disconnected
 
     def mutated(self: ReplicaSide, now_ms: int) -> Actions:
-        pending = b"".join(self._pending)
+        pending = b"".join(self.pending.take(self.pending.bytes))
         actions = real(self, now_ms)
         if pending:
             self._stream.relay(pending)
@@ -281,6 +282,33 @@ def forget_those_who_wait(patch: Patch) -> None:
     patch.setattr(Backpressure, "update", mutated)
 
 
+def decompress_over_reconnects(patch: Patch) -> None:
+    """Take what a new connection brings for frames, because the one before brought some."""
+    real = ReplicaSide._connect
+
+    def mutated(self: ReplicaSide, now_ms: int) -> Actions:
+        decompressor = self.decompressor
+        actions = real(self, now_ms)
+        self.decompressor = decompressor
+        return actions
+
+    patch.setattr(ReplicaSide, "_connect", mutated)
+
+
+def use_corrupt_frames(patch: Patch) -> None:
+    """Go on after a frame that does not decompress, without what it held."""
+    real = Decompressor.feed
+
+    def mutated(self: Decompressor, data: bytes, now_ms: int) -> bytes:
+        try:
+            return real(self, data, now_ms)
+        except CorruptFrame:
+            self._rest = b""
+            return b""
+
+    patch.setattr(Decompressor, "feed", mutated)
+
+
 MUTATIONS = [
     adopt_when_announced,
     resume_beyond_the_end,
@@ -310,6 +338,8 @@ MUTATIONS = [
     mark_before_the_end,
     delay_without_end,
     forget_those_who_wait,
+    decompress_over_reconnects,
+    use_corrupt_frames,
 ]
 
 

@@ -109,6 +109,13 @@ REPLICATION: Final[tuple[Setting, ...]] = (
         "Full syncs of replicas that run at once, the others wait in line; 0: no limit.",
         flags=Flags.OWN,
     ),
+    choice(
+        "repl-compression",
+        "no lz4",
+        "no",
+        "Compress links whose other end is a kvrepl that says so too; from the next connection on.",
+        Flags.OWN,
+    ),
     yes_no(
         "repl-backpressure",
         False,

@@ -430,7 +430,7 @@ def test_replica_applied_bytes_go_down_unchanged() -> None:
         shell.receive(part)
     shell.replica.applied(28, 0)
     assert b"".join(map(bytes, start.cursor.peek(99))) == b"*1\r\n$4\r\nping\r\n" * 2
-    assert shell.replica.pending_bytes == 2
+    assert shell.replica.pending.bytes == 2
 
 
 def test_replica_restarted_from_its_file_asks_to_go_on() -> None:
