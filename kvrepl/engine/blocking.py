@@ -36,6 +36,9 @@ POSTPONED: Final = "postponed"
 
 NEVER: Final = 0
 
+PRESENT: Final = 1 << 62
+"""Client.done_offset where no place of the stream is known to be after its writes."""
+
 TIDY_AFTER: Final = 64
 """Deadlines of clients served meanwhile that are kept without a thought."""
 
@@ -208,6 +211,7 @@ class Blocking:
                         reply = error
                     if reply is not None:
                         engine.propagation.flush()
+                        client.done_offset = PRESENT  # what it took was written in this turn
                         self.release(client, reply)
 
     def of_kind(self, kind: str) -> list[Wait]:

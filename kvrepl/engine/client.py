@@ -68,17 +68,22 @@ class Client:
         watching: (db, key) -> whether the key had expired already when it was watched.
         channels, patterns, shard_channels: subscriptions.
         wait: what it is blocked on, None when it is not.
+        batch_offset: of the replication stream when its present batch began.
+        done_offset: of the same when its last batch was over, behind all that it wrote and saw;
+            PRESENT where it was served in the turn of another client.
     """
 
     __slots__ = (
         "addr",
         "asked_close",
         "authenticated",
+        "batch_offset",
         "channels",
         "created_ms",
         "db",
         "dirty_cas",
         "dirty_exec",
+        "done_offset",
         "engine",
         "exempt",
         "gates",
@@ -113,6 +118,7 @@ class Client:
         self.db: Database = engine.keyspace.databases[0]
         self.out: list[bytes] = []
         self.pending = False
+        self.batch_offset = self.done_offset = 0
         self.resp = 2
         self.gates = 0
         self.exempt = 0

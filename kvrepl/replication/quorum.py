@@ -1,7 +1,7 @@
 """How many replicas have it: WAIT, min-replicas, and the check at shutdown and failover.
 
 A replica counts for an offset once it is online and has acknowledged no less. A client in WAIT
-asks for the offset of the stream at its last command; it is answered when enough
+asks for the offset of the stream after its last command; it is answered when enough
 replicas count, or with what there is when its time is up.
 
 Source: Redis 7.0, replication.c (waitCommand, replicationCountAcksByOffset,

@@ -51,12 +51,13 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_eof", "_held", "_held_bytes", "_paused", "_server", "_soft_since_ms", "_writable",
-        "client", "is_unix", "parser", "transport",
+        "_eof", "_held", "_held_bytes", "_history", "_paused", "_server", "_soft_since_ms",
+        "_writable", "client", "is_unix", "parser", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server, is_unix: bool = False) -> None:
         self._server = server
+        self._history = server.replication.machine.history
         self.is_unix = is_unix
         self.transport: Any = None
         self.client: Client = None  # type: ignore[assignment]  # set when connected
@@ -149,12 +150,15 @@ class Connection(asyncio.Protocol):
     def _run(self, requests: list[list[bytes]]) -> None:
         client = self.client
         engine = client.engine
+        history = self._history
         self._server.refresh_time()
+        client.batch_offset = history.offset
         try:
             done = engine.run(client, requests)
         except Exception as error:
             self._failed(error)
             return
+        client.done_offset = history.offset
         self._server.turn.wake()
         if done < len(requests):
             if client.gates & gates.CLOSING:

@@ -212,11 +212,13 @@ class ReplicationShell:
         return reply
 
     def wait(self, client: Client, wanted: int, timeout_ms: int) -> Reply:
-        """WAIT: answered when enough replicas have what was written so far."""
+        """WAIT: answered when enough replicas have what this client has written and seen."""
         machine = self.machine
         if not machine.is_master:
             raise WAIT_ON_REPLICA
         offset = machine.history.offset
+        if offset == client.batch_offset:  # nothing was written since its batch began
+            offset = min(offset, client.done_offset)
         count = count_acknowledged(machine.master.replicas, offset)
         engine = self._server.engine
         if count >= wanted or not engine.may_block(client):
