@@ -5,6 +5,7 @@ Format, in the words of its grammar:
     aof        = [rdb] *(command | annotation)
     command    = "*" count CRLF 1*("$" length CRLF bytes CRLF)
     annotation = "#" text CRLF                 ; "#TS:1700000000": written in that second or later
+                                               ; "#KVREPL:...": see below
 
 An RDB at the beginning (the first five bytes are "REDIS") is the caller's to read: it hands
 what follows, and the offset at which that starts, to `AofReplay`.
@@ -23,6 +24,11 @@ How a file ends (`AofEnd.kind`):
 `valid_up_to_bytes` is the end of the last whole command outside a transaction: what the file is
 cut to when a short tail is forgiven. BAD_FORMAT is never forgiven.
 
+A position, `#KVREPL:replid:db:offset` or, where the first two are those of the position before it
+in the file, `#KVREPL:offset`, says where the replication stream stood when the dataset was what the
+log up to here makes of it. It counts as the very last item of a log only: whatever stands after it
+was written by a server that had no stream, or by Redis, which skips it and writes none.
+
 Runs of whole commands are decoded by the codec of the replication links (kvrepl.resp), which may
 be compiled; what it does not know (annotations) or would wait for (the end of the file) is decoded
 here, one item at a time. As in Redis the bytes after an argument are not looked at. Unlike in
@@ -40,6 +46,7 @@ from enum import Enum
 from typing import Final, NamedTuple
 
 from kvrepl.errors import AofError
+from kvrepl.replication.actions import SaveInfo
 from kvrepl.resp import StreamParser
 
 RDB_MAGIC: Final = b"REDIS"
@@ -61,6 +68,8 @@ _TRANSACTION_LENGTHS: Final = frozenset(map(len, _TRANSACTION_WORDS))
 _STAR, _DOLLAR, _HASH = b"*$#"
 _NUMBER: Final = re.compile(rb"-?\d{0,19}")
 _TIMESTAMP: Final = re.compile(rb"#TS:(\d{1,18})\r?\Z")
+_POSITION_MARK: Final = b"#KVREPL:"
+_POSITION: Final = re.compile(rb"#KVREPL:(?:([0-9a-f]{40}):(\d{1,9}):)?(\d{1,18})\r?\Z")
 
 _RUN_BYTES: Final = 64 * 1024
 """How much is decoded in one run, so that a file with many annotations is not copied for each."""
@@ -152,6 +161,9 @@ class AofReplay:
         "_pieces",
         "_pieces_bytes",
         "_pieces_offset",
+        "_position_end",
+        "_position_line",
+        "_position_named",
         "_queue",
         "_stop_after_s",
         "offset",
@@ -178,6 +190,20 @@ class AofReplay:
         self._pieces_bytes = 0
         self._pieces_offset = offset
         self._need_bytes = 0
+        self._position_named = b""  # the last one that names an id and a database
+        self._position_line = b""  # the last one
+        self._position_end = -1
+
+    @property
+    def position(self) -> SaveInfo | None:
+        """Where the stream stood at the end of what was fed, None if that is not known. O(1)."""
+        if self._position_end != self.offset:
+            return None
+        last = _POSITION.match(self._position_line)
+        named = _POSITION.match(self._position_named)
+        if last is None or named is None or named[1] is None:
+            return None
+        return SaveInfo(int(named[2]), named[1], int(last[3]))
 
     def feed(self, data: bytes) -> list[Command]:
         """Take the next piece of the file.
@@ -234,7 +260,9 @@ class AofReplay:
         """
         start = self._pieces_offset
         parser = StreamParser(start + position)
-        run = parser.feed(data[position : position + _RUN_BYTES])
+        limit = position + _RUN_BYTES
+        mark = data.find(b"\n#", position, limit)  # no annotation, inside a value: a shorter run
+        run = parser.feed(data[position : mark + 1 if mark >= 0 else limit])
         if parser.empty_lines:
             # Skipped on a link, bad format in a log: it will be met, and refused, one by one.
             self._careful = True
@@ -320,6 +348,13 @@ class AofReplay:
             if len(data) - position >= MAX_ANNOTATION_BYTES:
                 self._fail(self._pieces_offset + position, "the end of an annotation")
             return position
+        if data.startswith(_POSITION_MARK, position):
+            # hot: a log may have one behind each command; only the last is ever read.
+            self._position_line = data[position:lf]
+            if self._position_line.count(b":") > 1:
+                self._position_named = self._position_line
+            self._position_end = self.offset = self._pieces_offset + lf + 1
+            return lf + 1
         match = _TIMESTAMP.match(data, position, lf)
         if match:  # any other text is a comment like any other
             seconds = int(match[1])
@@ -361,6 +396,19 @@ class AofReplay:
 def timestamp(now_s: int) -> bytes:
     """The annotation for a Unix second. Source: genAofTimestampAnnotationIfNeeded."""
     return b"#TS:%d\r\n" % now_s
+
+
+def position_line(position: SaveInfo, before: SaveInfo | None) -> bytes:
+    """The annotation for a position.
+
+    Args:
+        position: where the stream is.
+        before: the position that stands last in the same file, None where there is none.
+    """
+    db, replid, offset = position
+    if before is not None and before.replid == replid and before.stream_db == db:
+        return b"#KVREPL:%d\r\n" % offset
+    return b"#KVREPL:%b:%d:%d\r\n" % (replid, db, offset)
 
 
 def select(db: int) -> bytes:

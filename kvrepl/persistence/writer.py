@@ -22,6 +22,11 @@ A failed fsync is different. Linux reports it once and may mark the pages clean,
 fsync that succeeds says nothing about them. `error` is set until an fsync succeeds; `doubtful`
 stays set, for the log to schedule a rewrite, whose base does not depend on those pages.
 
+With a replication stream each write ends in an annotation that says where that stood
+(persistence/aof.py), so that a restart can go on from it. It is asked for at the moment of the
+write, since what is in the buffer then is what it speaks of; and it is reason enough to write, as
+the stream also moves where nothing is logged (pings).
+
 Invariants: synced_bytes <= file_bytes, the size of the file; the buffer holds exactly what comes
 after it. Times are milliseconds of a clock that never goes back.
 
@@ -30,13 +35,14 @@ Source: Redis 7.0 aof.c flushAppendOnlyFile, feedAppendOnlyFile, aofWrite; bio.c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from enum import Enum
 from typing import Final
 
 from kvrepl.errors import CommandError, StorageError
-from kvrepl.persistence.aof import select, timestamp
+from kvrepl.persistence.aof import position_line, select, timestamp
 from kvrepl.persistence.disk import Action, File, Halt, Log, StartFsync
+from kvrepl.replication.actions import SaveInfo
 
 FSYNC_PERIOD_MS: Final = 1_000
 """Shortest time between two background fsyncs."""
@@ -76,6 +82,8 @@ class AofWriter:
         timestamps: `aof-timestamp-enabled`; may be changed at any time.
 
     Attributes:
+        position: gives the place in the replication stream that everything fed so far leads to;
+            None where there is none, or it has not changed its meaning since the last time.
         file: the open file; None while the log is off.
         file_bytes: its size up to the last byte written in full.
         synced_bytes: how much of that is known to be durable.
@@ -92,6 +100,7 @@ class AofWriter:
         "_logged_at_ms",
         "_pieces",
         "_postponed_at_ms",
+        "_recorded",
         "_retry_at_ms",
         "_selected_db",
         "_stamp_due",
@@ -103,6 +112,7 @@ class AofWriter:
         "fsync_error",
         "no_fsync_on_rewrite",
         "policy",
+        "position",
         "synced_bytes",
         "timestamps",
         "write_error",
@@ -118,6 +128,7 @@ class AofWriter:
         self.policy = policy
         self.no_fsync_on_rewrite = no_fsync_on_rewrite
         self.timestamps = timestamps
+        self.position: Callable[[], SaveInfo | None] = _nowhere
         self.file: File | None = None
         self.file_bytes = 0
         self.synced_bytes = 0
@@ -126,6 +137,7 @@ class AofWriter:
         self.write_error = ""
         self.fsync_error = ""
         self._pieces: list[bytes] = []
+        self._recorded: SaveInfo | None = None  # the position that stands last in the file
         self._selected_db = NO_DB
         # What `db` must be for feed to have nothing to do but append; one comparison covers
         # both reasons for more (another database, a new second).
@@ -214,6 +226,7 @@ class AofWriter:
         # So that each file can be dated by itself: Redis leaves the commands that a rewrite's new
         # increment gets in the same second without a timestamp in that file.
         self._stamp_due = self.timestamps and self._stamped_s > 0
+        self._recorded = None
         self.forget_selected()
 
     def close(self) -> File | None:
@@ -229,6 +242,7 @@ class AofWriter:
     def drop_buffer(self) -> None:
         """Forget the commands that wait (their effect is in a snapshot, or no longer wanted)."""
         self._pieces = []
+        self._recorded = None
         self.forget_selected()
 
     def clear_errors(self) -> list[Action]:
@@ -262,7 +276,7 @@ class AofWriter:
         file = self.file
         if file is None:
             return _NOTHING
-        if not self._pieces:
+        if not self._pieces and not self._has_moved():
             if self.synced_bytes == self.file_bytes or self.policy is FsyncPolicy.NO:
                 return _NOTHING
             # Writes ceased before the last fsync was due: it still is.
@@ -314,6 +328,11 @@ class AofWriter:
         self.fsync_error = ""
         return [Log("warning", "AOF fsync error looks solved, Redis can write again.")]
 
+    def _has_moved(self) -> bool:
+        """Whether the stream is elsewhere than the file says."""
+        position = self.position()
+        return position is not None and position != self._recorded
+
     def _must_wait(self, now_ms: int, actions: list[Action]) -> bool:
         """Whether to leave the buffer for a later flush."""
         if self.write_error and now_ms < self._retry_at_ms:
@@ -337,6 +356,10 @@ class AofWriter:
     def _write(self, file: File, now_ms: int, actions: list[Action]) -> bool:
         """Write the buffer; returns whether all of it is in the file."""
         pieces = self._pieces
+        position = self.position()
+        if position is not None:
+            pieces.append(position_line(position, self._recorded))
+            self._recorded = position
         data = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         try:
             written = file.write(data)
@@ -421,6 +444,10 @@ class AofWriter:
         self._logged_at_ms = now_ms
         actions.append(Log("warning", text))
         return True
+
+
+def _nowhere() -> None:
+    """There is no stream."""
 
 
 def misconf(error: str) -> CommandError:

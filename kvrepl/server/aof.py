@@ -43,6 +43,7 @@ from kvrepl.persistence.manifest import Layout, ManifestError
 from kvrepl.persistence.rewrite import Entry, RewriteSchedule, aof_base
 from kvrepl.persistence.snapshot import SnapshotLoader
 from kvrepl.persistence.writer import AofWriter, FsyncPolicy, misconf
+from kvrepl.replication.actions import SaveInfo
 from kvrepl.resp.values import Reply, Status
 from kvrepl.server import children
 from kvrepl.server.saver import (
@@ -83,7 +84,9 @@ class Aof:
             RewriteSchedule(),
         )
         self._thread: ThreadPoolExecutor | None = None
+        self._loaded_position: SaveInfo | None = None
         self._error_shown = ""
+        self.log.writer.position = lambda: server.replication.position()
         self.apply_settings()
 
     def apply_settings(self) -> None:
@@ -384,6 +387,7 @@ class Aof:
             raise LoadError(reason) from error
         except (AofError, StorageError, RdbError) as error:
             raise LoadError(str(error)) from error
+        server.replication.restore(self._loaded_position)
         self.log.opened(
             manifest, opened.file, opened.file_bytes, opened.total_bytes, self._now_ms()
         )
@@ -430,6 +434,7 @@ class Aof:
             yield len(commands) * delay_s
         if loader is not None:
             server.adopt_functions(loader.close().functions)
+        self._loaded_position = replay.position if replay is not None else None
         if replay is not None:
             self.carry_out(
                 startup.settle(

@@ -111,18 +111,24 @@ class ReplicationShell:
     # -------------------------------------------------------- start and restart
 
     def restored(self, loaded: Loaded) -> None:
-        """A dataset was loaded at start: go on with the history that its file names."""
-        saved = _saved_info(loaded)
-        if self._server.config.replicaof is not None:
-            if saved is not None:
-                self.machine.restore_as_replica(saved)
-            return
-        self.machine.restore_as_master(saved, self.now_ms())
-        self.update_gates()
+        """An RDB file was loaded at start: go on with the history that it names."""
+        self.restore(_saved_info(loaded))
         engine = self._server.engine
         for db, key in loaded.expired_keys:
             engine.propagation.also(db, [b"DEL", key])
             engine.propagation.flush()
+
+    def restore(self, saved: SaveInfo | None) -> None:
+        """A dataset was loaded at start, which is what a history makes of it up to an offset.
+
+        Args:
+            saved: which history, None where that is not known.
+        """
+        if self._server.config.replicaof is None:
+            self.machine.restore_as_master(saved, self.now_ms())
+            self.update_gates()
+        elif saved is not None:
+            self.machine.restore_as_replica(saved)
 
     def start(self) -> None:
         """Begin to follow the master that the configuration names, if any."""
@@ -135,6 +141,16 @@ class ReplicationShell:
     def save_info(self) -> SaveInfo | None:
         """What an RDB file made now has to say of replication."""
         return self.machine.save_info()
+
+    def position(self) -> SaveInfo | None:
+        """Where the stream stands, for the AOF; None where its last word on that still holds."""
+        machine = self.machine
+        history = machine.history
+        if history.offset == history.replid2_offset and not machine.master.replicas:
+            # A new id that nobody has heard of: those who come back after one more restart still
+            # ask for the old one.
+            return None
+        return machine.save_info()
 
     # ---------------------------------------------------------------- each turn
 

@@ -39,7 +39,7 @@ SALVAGE_WINDOW_BYTES: Final = 1024 * 1024
 """A place is passed over where its first command is longer than this."""
 
 _EMPTY: Final = AofEnd(EndKind.WHOLE, 0, 0)
-_ANNOTATION: Final = re.compile(rb"\n#")
+_TIMESTAMP: Final = re.compile(rb"\n#(?=TS:)")
 _HASH: Final = ord("#")
 _RUN_BYTES: Final = 64 * 1024
 _COMMAND: Final = re.compile(rb"\*[1-9]\d{0,6}\r\n\$\d")
@@ -408,13 +408,13 @@ def _count_records(found: Found, records: list[Record]) -> None:
 
 
 def _count_commands(found: Found, replay: AofReplay, chunk: bytes, count_names: bool) -> None:
-    """Feed a chunk, cut before each annotation until the first timestamp is known.
+    """Feed a chunk, cut before each timestamp until the first timestamp is known.
 
     Cut like that, the commands that one feed returns stand either all before it or all after it.
     """
     pieces = [chunk]
     if found.first_s is None:
-        cuts = [0, *(match.end() - 1 for match in _ANNOTATION.finditer(chunk)), len(chunk)]
+        cuts = [0, *(match.end() - 1 for match in _TIMESTAMP.finditer(chunk)), len(chunk)]
         pieces = [chunk[a:b] for a, b in pairwise(cuts)]
     for piece in pieces:
         commands = replay.feed(piece)
