@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import Any
 
-from benchmarks.measure import Bench, Sample, strings
+from benchmarks.datasets import strings
+from benchmarks.measure import Bench, Sample
 from benchmarks.snapshots import LONG_S, Prober
 from tests.interop.datasets import feed
 from tests.interop.harness import Kind, Server, follow, wait_caught_up, wait_linked
@@ -49,7 +51,7 @@ def link(bench: Bench, kind: Kind) -> Iterator[Sample]:
     """
     bench.dump()
     for codec in ("plain", "lz4") if kind == "kvrepl" else ("plain",):
-        own = {"repl_compression": codec} if codec != "plain" else {}
+        own: dict[str, Any] = {"repl_compression": codec} if codec != "plain" else {}
         with (
             bench.server_with_data(kind, repl_diskless_sync="yes", **own) as master,
             bench.server(kind, **own) as replica,

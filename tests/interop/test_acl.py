@@ -154,7 +154,7 @@ class Maker:
             case 4:
                 return f"+{rng.choice(['get', 'select', 'GETEX', 'nope'])}|{rng.choice(KEYS)}"
             case _:
-                name = rng.choice(ENTRIES)["name"]
+                name = str(rng.choice(ENTRIES)["name"])
                 return sign + (name if rng.random() < 0.9 else name.upper())
 
     def selector_rule(self) -> str:
@@ -376,7 +376,7 @@ def test_subscribers_who_may_no_longer_are_disconnected(
 def test_acl_file_is_loaded_saved_and_refused_as_by_redis(launch: Launcher, dial: Dial) -> None:
     saved: list[Any] = []
     for kind in ("redis", "kvrepl"):
-        server = launch.prepare(kind, aclfile="users.acl")  # type: ignore[arg-type]
+        server = launch.prepare(kind, aclfile="users.acl")
         file = server.folder / "users.acl"
         file.write_text("user default on nopass ~* &* +@all\n\n user u on >p (+get  ~k) +@read \n")
         server.start()
@@ -406,7 +406,7 @@ def test_users_of_the_configuration_are_rewritten(launch: Launcher, dial: Dial) 
     texts = []
     for kind in ("redis", "kvrepl"):
         users = ["u on >p ~k* +get (+set ~x)", "v"]
-        server = launch(kind, user=users)  # type: ignore[arg-type]
+        server = launch(kind, user=users)
         admin = dial(server)
         assert admin("ACL", "SETUSER", "w", "on", "nopass", "allkeys") == "OK"
         assert admin("ACL", "DELUSER", "v") == 1

@@ -29,7 +29,7 @@ class Caller(threading.Thread):
 
     def run(self) -> None:
         try:
-            self.outcome = self._client.execute_command(*self._command)
+            self.outcome = ask(self._client, *self._command)
         except redis.RedisError as error:
             self.outcome = str(error)
 
@@ -39,10 +39,15 @@ class Caller(threading.Thread):
         return str(self.outcome)
 
 
+def ask(client: redis.Redis, *command: str) -> Any:
+    """What a command is answered."""
+    return client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 def said(client: redis.Redis, *command: str) -> str:
     """What a command is answered, an error as its text."""
     try:
-        return str(client.execute_command(*command))
+        return str(ask(client, *command))
     except redis.ResponseError as error:
         code = type(error).__name__.removesuffix("Error").upper()
         text = str(error)
@@ -82,9 +87,9 @@ def test_function_for_ever_is_told_of_and_killed(launch: Launcher, kind: Kind) -
     wait_busy(other, server)
 
     assert said(other, "GET", "k") == BUSY.format("FUNCTION")
-    running = other.execute_command("FUNCTION", "STATS")[1]
+    running = ask(other, "FUNCTION", "STATS")[1]
     assert b"spin" in running
-    other.execute_command("FUNCTION", "KILL")
+    ask(other, "FUNCTION", "KILL")
 
     assert "killed by user" in caller.ended()
     assert other.ping()
@@ -102,7 +107,7 @@ def test_script_that_wrote_cannot_be_killed_and_ends_with_shutdown_nosave(
     assert said(other, "SCRIPT", "KILL").startswith("UNKILLABLE")
     assert said(other, "SHUTDOWN", "SAVE") == BUSY.format("SCRIPT")
     with pytest.raises(redis.ConnectionError):
-        other.execute_command("SHUTDOWN", "NOSAVE")
+        ask(other, "SHUTDOWN", "NOSAVE")
     assert server.wait_exit() == 0
     caller.ended()
 
@@ -121,7 +126,7 @@ def test_clients_that_came_in_meanwhile_go_on_as_any_other(launch: Launcher) -> 
         assert said(client, "GET", "k").startswith("BUSY")
     came[0].connection_pool.disconnect()
 
-    other.execute_command("SCRIPT", "KILL")
+    ask(other, "SCRIPT", "KILL")
     caller.ended()
 
     large = b"x" * 3_000_000
