@@ -19,7 +19,6 @@ import click
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.config import Config, ConfigError
 from kvrepl.server.log import Log
-from kvrepl.toolbox.aof import aof
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -151,7 +150,21 @@ def _daemonize() -> None:
         os.close(null)
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Tools(click.Group):
+    """Imports `kvrepl aof` only where it is asked for: a server starts without it."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted([*super().list_commands(ctx), "aof"])
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "aof":
+            return super().get_command(ctx, cmd_name)
+        from kvrepl.toolbox.aof import aof
+
+        return aof
+
+
+@click.group(cls=_Tools, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kvrepl")
 def main() -> None:
     """Redis replication and persistence in Python: tools beside kvrepl-server."""
@@ -170,9 +183,6 @@ def demo_command() -> None:
     from kvrepl.toolbox import demo
 
     demo.run()
-
-
-main.add_command(aof)
 
 
 if __name__ == "__main__":
