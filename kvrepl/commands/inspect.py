@@ -1,12 +1,6 @@
 """How values are kept: OBJECT and MEMORY.
 
-MEMORY USAGE estimates what a key costs in this process, in bytes:
-
-    the key and the value as Python objects (sys.getsizeof), and SLOT_BYTES for their place in
-    the segment; the same once more, without the value, for a time to live; of a collection the
-    mean size of the elements sampled, times their number, and SLOT_BYTES for the place of each
-
-It is no copy of what Redis would answer: it is what this server has to pay.
+MEMORY USAGE tells what a key costs in this process (kvrepl.keyspace.sizes).
 
 OBJECT IDLETIME tells the truth while maxmemory-policy is one of *-lru, whatever maxmemory is. Under
 the other policies no clock of accesses is kept (kvrepl.keyspace.access), and it answers 0, which is
@@ -17,20 +11,16 @@ Source: Redis 7.0 object.c (objectCommand, memoryCommand).
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from itertools import islice
-from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.commands.arguments import integer
-from kvrepl.datatypes import HashValue
 from kvrepl.engine.introspection import help_lines
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.keyspace.encoding import encoding
+from kvrepl.keyspace.sizes import SLOT_BYTES, key_bytes
 from kvrepl.numbers import parse_int
 from kvrepl.resp.values import OK, Reply, Verbatim
-from rdb import Stream
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -51,9 +41,9 @@ SHARED_INTEGERS: Final = 10_000
 """Redis keeps one object for each integer below this, with a count that means "shared"."""
 SHARED_REFCOUNT: Final = (1 << 31) - 1
 
-SLOT_BYTES: Final = 48
-"""A place in a dict: hash, key and value pointers, the index, and what growth leaves empty."""
 DEFAULT_SAMPLES: Final = 5
+DOCTOR_FROM_BYTES: Final = 64 << 20
+"""Below this the process itself is what is resident, and its fragments are none of the data's."""
 
 # ----------------------------------------------------------------------- OBJECT
 
@@ -140,77 +130,68 @@ def memory_usage(c: Client, argv: list[bytes]) -> Reply:
         if samples < 0:
             raise SYNTAX
     db, key = c.db, argv[2]
-    value = _look_at(db, key)
-    if value is None:
+    if _look_at(db, key) is None:
         return None
-    used_bytes = getsizeof(key) + SLOT_BYTES + _value_bytes(value, samples)
-    expires_at_ms = db.expires_at_ms(key)
-    if expires_at_ms is not None:
-        used_bytes += SLOT_BYTES + getsizeof(expires_at_ms)
-    return used_bytes
-
-
-def _value_bytes(value: Any, samples: int) -> int:
-    """What a value costs; `samples` elements are looked at, 0 for all. O(samples)."""
-    if isinstance(value, (bytes, bytearray)):  # strings, and packed collections
-        return getsizeof(value)
-    elements: Iterable[Any] = value
-    if type(value) is HashValue:
-        elements = value.items()
-    elif type(value) is Stream:
-        elements = value.entries
-    seen = list(islice(elements, samples or None))
-    if not seen:
-        return getsizeof(value)
-    count = value.length if type(value) is Stream else len(value)
-    return getsizeof(value) + sum(map(_element_bytes, seen)) * count // len(seen)
-
-
-def _element_bytes(element: Any) -> int:
-    if type(element) is bytes:
-        return getsizeof(element) + SLOT_BYTES
-    return SLOT_BYTES + sum(
-        sum(map(getsizeof, part)) if type(part) in (list, tuple) else getsizeof(part)
-        for part in element
-    )
+    return key_bytes(db, key, samples)
 
 
 @command("memory|stats", 2, tips=_SHARDS)
 def memory_stats(c: Client, argv: list[bytes]) -> Reply:
-    """Show where memory goes, as far as that can be told here. O(segments of all databases)."""
+    """Show where memory goes. O(segments of all databases + clients)."""
     engine = c.engine
-    used_bytes, peak_bytes = engine.host.memory()
-    stats: dict[bytes, Any] = {b"peak.allocated": peak_bytes, b"total.allocated": used_bytes}
-    overhead_bytes = 0
+    figures = engine.host.memory()
+    stats: dict[bytes, Any] = {
+        b"peak.allocated": figures.peak_bytes,
+        b"total.allocated": figures.used_bytes,
+        b"startup.allocated": figures.start_bytes,
+        b"replication.backlog": figures.backlog_bytes,
+        b"clients.slaves": figures.replica_bytes,
+        b"clients.normal": figures.client_bytes,
+        b"cluster.links": 0,
+        b"aof.buffer": figures.aof_bytes,
+        b"lua.caches": 0,
+        b"functions.caches": figures.function_bytes,
+    }
     for db in engine.keyspace.nonempty():
-        main, expires = len(db) * SLOT_BYTES, db.expires_count() * SLOT_BYTES
-        overhead_bytes += main + expires
         stats[b"db.%d" % db.index] = {
-            b"overhead.hashtable.main": main,
-            b"overhead.hashtable.expires": expires,
+            b"overhead.hashtable.main": len(db) * SLOT_BYTES,
+            b"overhead.hashtable.expires": db.expires_count() * SLOT_BYTES,
+            b"overhead.hashtable.slot-to-keys": 0,
         }
     keys = len(engine.keyspace)
-    stats[b"overhead.total"] = overhead_bytes
+    net_bytes = max(figures.used_bytes - figures.start_bytes, 0)
+    stats[b"overhead.total"] = figures.overhead_bytes
     stats[b"keys.count"] = keys
-    stats[b"keys.bytes-per-key"] = used_bytes // keys if keys else 0
-    stats[b"dataset.bytes"] = max(used_bytes - overhead_bytes, 0)
-    stats[b"peak.percentage"] = used_bytes * 100 / peak_bytes if peak_bytes else 0.0
+    stats[b"keys.bytes-per-key"] = net_bytes // keys if keys else 0
+    stats[b"dataset.bytes"] = figures.dataset_bytes
+    stats[b"dataset.percentage"] = figures.dataset_bytes * 100 / net_bytes if net_bytes else 0.0
+    stats[b"peak.percentage"] = figures.used_bytes * 100 / figures.peak_bytes
+    stats[b"fragmentation"] = figures.rss_bytes / figures.used_bytes
+    stats[b"fragmentation.bytes"] = figures.rss_bytes - figures.used_bytes
     return stats
 
 
 @command("memory|doctor", 2, tips=_SHARDS)
 def memory_doctor(c: Client, argv: list[bytes]) -> Reply:
-    """Say what is wrong with the use of memory. O(1)."""
-    used_bytes, peak_bytes = c.engine.host.memory()
+    """Say what is wrong with the use of memory. O(clients)."""
+    figures = c.engine.host.memory()
     limit = c.engine.config.maxmemory
     found = []
-    if peak_bytes > used_bytes * 1.5:
+    if figures.peak_bytes > figures.used_bytes * 1.5:
         found.append(
-            f" * Peak memory: {peak_bytes} bytes were in use once, {used_bytes} are now. The"
-            " operating system may not have got back what lies between."
+            f" * Peak memory: {figures.peak_bytes} bytes were in use once, {figures.used_bytes}"
+            " are now. The operating system may not have got back what lies between."
         )
-    if limit and used_bytes > limit:
-        found.append(f" * Over the limit: {used_bytes} bytes are resident, maxmemory is {limit}.")
+    if figures.rss_bytes > figures.used_bytes * 1.4 and figures.used_bytes > DOCTOR_FROM_BYTES:
+        found.append(
+            f" * High fragmentation: {figures.rss_bytes} bytes are resident, of which"
+            f" {figures.used_bytes} are in use. Pages go back to the system when nothing is left"
+            " on them; a restart gives back the rest."
+        )
+    if limit and figures.used_bytes > limit:
+        found.append(
+            f" * Over the limit: {figures.used_bytes} bytes are in use, maxmemory is {limit}."
+        )
     text = "\n".join(["What was found:", *found]) if found else "No problem with memory was found."
     return Verbatim(text.encode() + b"\n")
 

@@ -101,6 +101,7 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
         if client.queued is None:
             client.queued = []
         client.queued.append((command, argv))
+        client.queued_bytes += sum(map(len, argv))
         return QUEUED
     return None
 
@@ -193,6 +194,7 @@ def _abort_exec(engine: Engine, client: Client, refusal: CommandError) -> Comman
 def discard(engine: Engine, client: Client) -> None:
     """Leave MULTI: forget what was queued and what was watched."""
     client.queued = None
+    client.queued_bytes = 0
     client.dirty_exec = False
     client.lower_gate(gates.MULTI)
     engine.unwatch(client)

@@ -63,7 +63,7 @@ class Client:
         gates: its own raised bits; exempt: bits it passes unseen.
         is_master: the stream of our master, or the AOF being loaded; nothing is answered.
         is_replica: a replica that follows us; is_monitor: it called MONITOR.
-        queued: commands queued since MULTI, None outside of it.
+        queued: commands queued since MULTI, None outside of it; queued_bytes: their arguments.
         dirty_exec: a command was refused while queueing; dirty_cas: a watched key changed.
         watching: (db, key) -> whether the key had expired already when it was watched.
         channels, patterns, shard_channels: subscriptions.
@@ -102,6 +102,7 @@ class Client:
         "pending",
         "port",
         "queued",
+        "queued_bytes",
         "reply_mode",
         "resp",
         "shard_channels",
@@ -134,6 +135,7 @@ class Client:
         self.asked_close = False
         self.reply_mode = b"on"
         self.queued: list[tuple[Command, list[bytes]]] | None = None
+        self.queued_bytes = 0
         self.dirty_exec = self.dirty_cas = False
         self.watching: dict[tuple[Database, bytes], bool] = {}
         self.channels: dict[bytes, None] = {}

@@ -65,7 +65,6 @@ def describe(client: Client) -> bytes:
     now_ms = engine.keyspace.now_ms
     query, output = host.query_bytes(client), host.output_bytes(client)
     queued = client.queued
-    queued_bytes = sum(sum(map(len, argv)) for _, argv in queued) if queued else 0
     last = client.last_command
     return (
         b"id=%d addr=%b laddr=%b fd=%d name=%b age=%d idle=%d flags=%b db=%d sub=%d psub=%d"
@@ -86,10 +85,10 @@ def describe(client: Client) -> bytes:
         len(client.shard_channels),
         -1 if queued is None else len(queued),
         query,
-        queued_bytes,
+        client.queued_bytes,
         1 if output else 0,
         output,
-        CLIENT_BYTES + query + output + queued_bytes,
+        CLIENT_BYTES + query + output + client.queued_bytes,
         b"rw" if output else b"r",
         b"NULL" if last is None else last.name.encode(),
         user_of(client),

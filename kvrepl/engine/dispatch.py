@@ -35,7 +35,7 @@ from kvrepl.engine.acl.access import Access
 from kvrepl.engine.blocking import Blocking
 from kvrepl.engine.client import Client, Port
 from kvrepl.engine.host import Host, NoHost
-from kvrepl.engine.memory import Memory
+from kvrepl.engine.memory import Memory, Meter
 from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.pubsub import PubSub
 from kvrepl.engine.spec import REGISTRY, Command
@@ -62,6 +62,7 @@ class Engine:
         clock: the source of time.
         rng: the source of randomness (SPOP, RANDOMKEY, eviction).
         host: the server around it.
+        meter: tells how much memory is in use; None where nothing limits it.
 
     Attributes:
         gates: raised bits that hold for every client.
@@ -88,7 +89,14 @@ class Engine:
         "slow_ns", "spellings",
     )  # fmt: skip
 
-    def __init__(self, config: Config, clock: Clock, rng: Random, host: Host | None = None) -> None:
+    def __init__(
+        self,
+        config: Config,
+        clock: Clock,
+        rng: Random,
+        host: Host | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self.config = config
         self.clock = clock
         self.rng = rng
@@ -121,7 +129,7 @@ class Engine:
             for spelling in (name, name.upper())
         }
         self.acl = Access(self)
-        self.memory = Memory(self)
+        self.memory = Memory(self, meter)
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
         self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None

@@ -34,6 +34,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 from kvrepl.engine import gates
 from kvrepl.keyspace.access import Access, Lfu, Lru
 from kvrepl.keyspace.eviction import Evictor
+from kvrepl.resp import encode_command
 
 if TYPE_CHECKING:
     from kvrepl.engine.dispatch import Engine
@@ -57,6 +58,9 @@ class Meter(Protocol):
     def uncounted_bytes(self) -> int:
         """Those of them that do not count towards maxmemory: replicas' and AOF buffers."""
 
+    def set_exact(self, wanted: bool) -> None:
+        """Be exact at any time, because there is a limit; or cheap, because there is none."""
+
 
 class NoMeter:
     """Of an engine without a process of its own: nothing is in use."""
@@ -68,6 +72,9 @@ class NoMeter:
     def uncounted_bytes(self) -> int:
         """Those of them that do not count towards maxmemory."""
         return 0
+
+    def set_exact(self, wanted: bool) -> None:
+        """There is nothing to be exact about."""
 
 
 def slice_us(tenacity: int) -> float:
@@ -91,9 +98,10 @@ class Memory:
 
     Args:
         engine: whose keys go.
+        meter: tells how much is in use; None where nothing limits it.
 
     Attributes:
-        meter: tells how much is in use.
+        meter: the same.
         is_full: the last `make_room` before a command found nothing to evict.
         on_running: called when a slice ended above the limit; goes on with `make_room` soon.
         exceeded_ns: time spent above the limit so far, without the present spell.
@@ -105,9 +113,9 @@ class Memory:
         "meter", "on_running",
     )  # fmt: skip
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, meter: Meter | None = None) -> None:
         self._engine = engine
-        self.meter: Meter = NoMeter()
+        self.meter: Meter = meter if meter is not None else NoMeter()
         self.evictor = Evictor(engine.keyspace, engine.rng)
         self.limit_bytes = 0
         self.is_full = False
@@ -139,6 +147,8 @@ class Memory:
         if isinstance(access, Lfu):
             access.log_factor = config.lfu_log_factor
             access.decay_min = config.lfu_decay_time
+        if (config.maxmemory > 0) != (self.limit_bytes > 0):
+            self.meter.set_exact(config.maxmemory > 0)
         self.limit_bytes = config.maxmemory
         self.watch()
 
@@ -188,34 +198,38 @@ class Memory:
 
     def _may_evict(self) -> bool:
         engine = self._engine
+        if engine.depth:
+            return False  # others are served while a script is busy
         if engine.gates & (gates.PAUSE_ALL | gates.PAUSE_WRITES) or engine.is_loading:
             return False
         return not (engine.is_replica and engine.config.replica_ignore_maxmemory)
 
     def _evict(self) -> int:
-        engine = self._engine
+        engine, meter = self._engine, self.meter
         monotonic_ns = engine.clock.monotonic_ns
         limit_ns = 1000 * slice_us(engine.config.maxmemory_eviction_tenacity)
+        verb = b"UNLINK" if engine.config.lazyfree_lazy_eviction else b"DEL"
         began_ns = monotonic_ns()
+        ceiling_bytes = self.limit_bytes + meter.uncounted_bytes()
         result = OK
         evicted = 0
-        verb = b"UNLINK" if engine.config.lazyfree_lazy_eviction else b"DEL"
-        while self.excess_bytes():
+        while meter.used_bytes() > ceiling_bytes:
             chosen = self.evictor.choose()
             if chosen is None:
                 result = FULL
                 break
             db, key = chosen
             db.evict(key)
-            engine.propagation.also(db.index, [verb, key])
+            # At once, and not with what a command propagates: what gathers takes memory.
+            engine.propagation.feed(db.index, encode_command([verb, key]))
             evicted += 1
-            if evicted % KEYS_BETWEEN_LOOKS == 0 and monotonic_ns() - began_ns > limit_ns:
-                result = RUNNING if self.excess_bytes() else OK
-                break
-        if evicted:
-            engine.stats.evicted += evicted
-            engine.propagation.unwrapped()
-            engine.settle()
+            if evicted % KEYS_BETWEEN_LOOKS == 0:
+                ceiling_bytes = self.limit_bytes + meter.uncounted_bytes()
+                if monotonic_ns() - began_ns > limit_ns:
+                    result = RUNNING if meter.used_bytes() > ceiling_bytes else OK
+                    break
+        engine.stats.evicted += evicted
+        engine.settle()  # clients that wait for a key may hear that it is gone
         self._exceeded(result != OK)
         return result
 

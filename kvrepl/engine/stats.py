@@ -18,12 +18,14 @@ class Stats:
         errors: error replies in all.
         connections, rejected_connections: accepted and refused ones.
         net_in_bytes, net_out_bytes: of clients; repl_*: of replication links.
-        evicted, expired_cycle_timeouts: keys evicted, expiry cycles that ran out of time.
+        evicted, evicted_clients: keys and clients evicted.
+        expired_cycle_timeouts: expiry cycles that ran out of time.
     """
 
     __slots__ = (
-        "connections", "error_counts", "errors", "evicted", "expired_cycle_timeouts",
-        "net_in_bytes", "net_out_bytes", "rejected_connections", "repl_in_bytes",
+        "connections", "error_counts", "errors", "evicted", "evicted_clients",
+        "expired_cycle_timeouts", "net_in_bytes",
+        "net_out_bytes", "rejected_connections", "repl_in_bytes",
         "repl_out_bytes", "unexpected_error_replies",
     )  # fmt: skip
 
@@ -38,7 +40,7 @@ class Stats:
         self.connections = self.rejected_connections = 0
         self.net_in_bytes = self.net_out_bytes = 0
         self.repl_in_bytes = self.repl_out_bytes = 0
-        self.evicted = self.expired_cycle_timeouts = 0
+        self.evicted = self.evicted_clients = self.expired_cycle_timeouts = 0
         self.unexpected_error_replies = 0
 
     def error(self, error: CommandError) -> None:

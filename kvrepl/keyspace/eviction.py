@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 POOL_SIZE: Final = 16
 """Candidates that are remembered (EVPOOL_SIZE)."""
 
+LOOK_AROUND: Final = 64
+"""Keys chosen between two looks at which databases hold any; it costs as much as some of them."""
+
 NOEVICTION: Final = "noeviction"
 
 
@@ -48,19 +51,24 @@ class Evictor:
         samples: keys drawn of each database, as maxmemory-samples.
     """
 
-    __slots__ = ("_keyspace", "_next_db", "_pool", "_rng", "policy", "samples")
+    __slots__ = (
+        "_chosen", "_eligible", "_keyspace", "_next_db", "_pool", "_rng", "policy", "samples",
+    )  # fmt: skip
 
     def __init__(self, keyspace: Keyspace, rng: Random) -> None:
         self._keyspace = keyspace
         self._rng = rng
         self._pool: list[tuple[int, int, bytes]] = []  # (badness, database, key), best last
         self._next_db = 0
+        self._chosen = 0
+        self._eligible: list[Database] = []  # those that hold what the policy chooses from
         self.policy = NOEVICTION
         self.samples = 5
 
     def forget(self) -> None:
         """Empty the pool: its badnesses are those of another policy."""
         self._pool.clear()
+        self._eligible = []
 
     def choose(self) -> tuple[Database, bytes] | None:
         """The next key to go, None where the policy finds none.
@@ -69,8 +77,22 @@ class Evictor:
         """
         if self.policy == NOEVICTION:
             return None
-        if self.policy.endswith("random"):
-            return self._any()
+        if self._chosen % LOOK_AROUND == 0:
+            self._look_around()
+        self._chosen += 1
+        choose = self._any if self.policy.endswith("random") else self._best
+        found = choose()
+        if found is None:
+            self._look_around()
+            found = choose()
+        return found
+
+    def _look_around(self) -> None:
+        """See which databases hold anything to choose. O(segments of all databases)."""
+        self._eligible = [db for db in self._keyspace.databases if any(self._rows(db))]
+
+    def _best(self) -> tuple[Database, bytes] | None:
+        """The best candidate that is still there."""
         databases = self._keyspace.databases
         while True:
             if not self._populate():
@@ -86,9 +108,8 @@ class Evictor:
 
     def _any(self) -> tuple[Database, bytes] | None:
         """Any key, of one database after the other."""
-        databases = self._keyspace.databases
-        for _ in databases:
-            db = databases[self._next_db % len(databases)]
+        for _ in self._eligible:
+            db = self._eligible[self._next_db % len(self._eligible)]
             self._next_db += 1
             for key in self._draw(self._rows(db), 1):
                 return db, key
@@ -97,7 +118,7 @@ class Evictor:
     def _populate(self) -> bool:
         """Let the best of a few keys of each database enter the pool; False if there are none."""
         found = False
-        for db in self._keyspace.databases:
+        for db in self._eligible:
             for key in self._draw(self._rows(db), self.samples):
                 found = True
                 self._enter(self._badness(db, key), db.index, key)

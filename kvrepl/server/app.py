@@ -49,6 +49,7 @@ from kvrepl.server.faults import Faults
 from kvrepl.server.host import ServerHost
 from kvrepl.server.listeners import ListenError, Listeners
 from kvrepl.server.log import Log
+from kvrepl.server.memory import ProcessMeter
 from kvrepl.server.monitoring import Monitoring
 from kvrepl.server.process import Supervisor, Title, disable_huge_pages
 from kvrepl.server.replication import ReplicationShell
@@ -94,7 +95,8 @@ class Server:
         self.run_id = os.urandom(20).hex()
         self.started_ms = self.clock.now_ms()
         self.loop: asyncio.AbstractEventLoop = None  # type: ignore[assignment]  # set by run
-        self.engine = Engine(config, self.clock, self.rng)
+        self.meter = ProcessMeter(self)
+        self.engine = Engine(config, self.clock, self.rng, meter=self.meter)
         scripting.connect(self.engine).log = self._log_script
         self.disk = RealDisk()
         self.tls = Tls()
@@ -265,6 +267,7 @@ class Server:
         self.host = ServerHost(self)
         engine.host = self.host
         engine.scripts.on_busy = Busy(self).serve
+        engine.memory.on_running = self.cron.evict_soon
         self.turn.steps = [
             self.engine.tracking.broadcast,
             self.aof.before_replies,

@@ -29,6 +29,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
+from kvrepl.engine.description import CLIENT_BYTES
 from kvrepl.resp import QueryBufferError, RequestParser, encode_protocol_error
 
 if TYPE_CHECKING:
@@ -325,6 +326,18 @@ class Connection(asyncio.Protocol):
         """Bytes of replies that the client has not taken yet."""
         pending = self.transport.get_write_buffer_size() if self.transport is not None else 0
         return pending + sum(map(len, self.client.out))
+
+    def memory_bytes(self) -> int:
+        """What the client costs: itself, requests that are incomplete, held or queued, output."""
+        client = self.client
+        pending_bytes: int = self.parser.pending_bytes
+        return (
+            CLIENT_BYTES
+            + pending_bytes
+            + self._held_bytes
+            + client.queued_bytes
+            + self.output_bytes()
+        )
 
     # --------------------------------------------------------- engine's port
 

@@ -15,8 +15,6 @@ import asyncio
 import time
 from typing import TYPE_CHECKING, Final
 
-import psutil
-
 from kvrepl.keyspace.database import DELETE, Database
 from kvrepl.server.collector import Collector
 
@@ -24,10 +22,13 @@ if TYPE_CHECKING:
     from kvrepl.server.app import Server
 
 EXPIRE_BUDGET_NS: Final = 1_000_000
-"""Time for active expiry in a tick; four times that while it does not keep up."""
+"""Time for active expiry in a tick, and a quarter of it more for each step of active-expire-effort;
+four times that while it does not keep up."""
 EXPIRE_BATCH: Final = 64
 GARBAGE_KEYS: Final = 5_000
 """Keys of dropped databases that are freed in a tick."""
+SHRINK_SEGMENTS: Final = 16
+"""Segments of a database that a tick looks at for room to give back; all of them in 6 s."""
 SAMPLES: Final = 16
 """Length of the window of the instantaneous figures (server.h, STATS_METRIC_SAMPLES)."""
 
@@ -61,8 +62,6 @@ class Cron:
     """The clockwork of a server.
 
     Attributes:
-        used_bytes, peak_bytes, start_bytes: resident memory of the process, its highest figure,
-            and what it was before anything was loaded.
         freed: keys of dropped databases freed so far; expiry_ns: time spent on active expiry.
         commands, net_in, net_out, repl_in, repl_out: rates for INFO stats.
         active_expiry: whether keys are expired without being asked for (DEBUG
@@ -72,15 +71,12 @@ class Cron:
 
     def __init__(self, server: Server) -> None:
         self._server = server
-        self._process = psutil.Process()
         self._timer: asyncio.TimerHandle | None = None
         self._collector = Collector()
         self._ticks = 0
-        self._segment = 0
-        self._behind = False
+        self._segment = self._shrinking = 0
+        self._behind = self._evicting = False
         self._next_second_ms = 0
-        self.used_bytes = self._process.memory_info().rss
-        self.peak_bytes = self.start_bytes = self.used_bytes
         self.freed = 0
         self.expiry_ns = 0
         self.commands, self.net_in, self.net_out = Rate(), Rate(), Rate()
@@ -113,6 +109,8 @@ class Cron:
             self._expire()
             self.expiry_ns += time.monotonic_ns() - before_ns
         self._free_garbage()
+        self._shrink()
+        server.engine.memory.make_room()
         server.unpause_due(now_ms)
         server.shutdown.cron()
         server.replication.tick()
@@ -129,8 +127,7 @@ class Cron:
 
     def _each_second(self, now_ms: int) -> None:
         server = self._server
-        self.used_bytes = self._process.memory_info().rss
-        self.peak_bytes = max(self.peak_bytes, self.used_bytes)
+        server.meter.each_second()
         server.clients.each_second()
 
     def _start_due_children(self, now_s: int) -> None:
@@ -164,7 +161,8 @@ class Cron:
         keyspace = engine.keyspace
         if keyspace.expiry_mode != DELETE:
             return
-        budget_ns = EXPIRE_BUDGET_NS * (4 if self._behind else 1)
+        effort = self._server.config.active_expire_effort - 1
+        budget_ns = EXPIRE_BUDGET_NS * (4 + effort) // 4 * (4 if self._behind else 1)
         deadline_ns = time.monotonic_ns() + budget_ns
         self._behind = False
         engine.propagation.unwrapped()
@@ -195,6 +193,26 @@ class Cron:
                 return False
         db.earliest_ms = min(db.due_ms)
         return True
+
+    def evict_soon(self) -> None:
+        """Go on evicting in the next turns of the loop, a slice in each."""
+        if not self._evicting:
+            self._evicting = True
+            self._server.loop.call_soon(self._evict)
+
+    def _evict(self) -> None:
+        self._evicting = False
+        server = self._server
+        server.refresh_time()
+        server.engine.memory.make_room()
+        server.turn.wake()
+
+    def _shrink(self) -> None:
+        """Give back the room that deleted keys left in some of the segments."""
+        for db in self._server.engine.keyspace.nonempty():
+            for step in range(SHRINK_SEGMENTS):
+                db.shrink((self._shrinking + step) & db.mask)
+        self._shrinking += SHRINK_SEGMENTS
 
     def _free_garbage(self) -> None:
         """Free some of the segments that FLUSHALL ASYNC left behind."""

@@ -12,6 +12,7 @@ from kvrepl.resp.values import OK, Reply
 from kvrepl.server import info
 from kvrepl.server.children import RDB
 from kvrepl.server.debug import run as debug
+from kvrepl.server.memory import Figures, figures
 from kvrepl.server.migration import send_to
 
 if TYPE_CHECKING:
@@ -142,7 +143,7 @@ class ServerHost:
         server.children.fork_us = 0
         server.aof.log.writer.delayed_fsync = 0
         server.replication.machine.master.syncs.clear()
-        server.cron.peak_bytes = server.cron.used_bytes
+        server.meter.peak_bytes = server.meter.used_bytes()
 
     def flushed_all(self) -> None:
         """FLUSHALL: a save in the background is void, and a fresh one is due."""
@@ -177,9 +178,9 @@ class ServerHost:
         """The slow log and the latency monitor (kvrepl.server.monitoring)."""
         return self._server.monitoring
 
-    def memory(self) -> tuple[int, int]:
-        """Resident bytes of the process, now and at most."""
-        return self._server.cron.used_bytes, self._server.cron.peak_bytes
+    def memory(self) -> Figures:
+        """Where memory goes."""
+        return figures(self._server)
 
     def output_bytes(self, client: Client) -> int:
         """Replies that a client has not taken yet."""

@@ -21,7 +21,9 @@ import psutil
 
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.engine.latency import percentile_ns
+from kvrepl.scripting.runtime import Scripting
 from kvrepl.server import children
+from kvrepl.server.memory import figures
 
 if TYPE_CHECKING:
     from kvrepl.server.app import Server
@@ -94,63 +96,67 @@ def _clients(server: Server) -> Iterator[Field]:
 
 
 def _memory(server: Server) -> Iterator[Field]:
-    config, cron = server.config, server.cron
-    used, peak, start = cron.used_bytes, cron.peak_bytes, cron.start_bytes
+    config, engine = server.config, server.engine
+    found = figures(server)
+    used, rss, lua = found.used_bytes, found.rss_bytes, found.lua_eval_bytes
+    net = max(used - found.start_bytes, 1)
     total = psutil.virtual_memory().total
-    dataset = max(used - start, 0)
     yield "used_memory", used
     yield "used_memory_human", human(used)
-    yield "used_memory_rss", used
-    yield "used_memory_rss_human", human(used)
-    yield "used_memory_peak", peak
-    yield "used_memory_peak_human", human(peak)
-    yield "used_memory_peak_perc", f"{used / max(peak, 1) * 100:.2f}%"
-    yield "used_memory_overhead", min(used, start)
-    yield "used_memory_startup", start
-    yield "used_memory_dataset", dataset
-    yield "used_memory_dataset_perc", f"{dataset / max(used - start, 1) * 100:.2f}%"
+    yield "used_memory_rss", rss
+    yield "used_memory_rss_human", human(rss)
+    yield "used_memory_peak", found.peak_bytes
+    yield "used_memory_peak_human", human(found.peak_bytes)
+    yield "used_memory_peak_perc", f"{used / found.peak_bytes * 100:.2f}%"
+    yield "used_memory_overhead", found.overhead_bytes
+    yield "used_memory_startup", found.start_bytes
+    yield "used_memory_dataset", found.dataset_bytes
+    yield "used_memory_dataset_perc", f"{found.dataset_bytes / net * 100:.2f}%"
+    # Lua has an allocator of its own: it is resident, and not of the interpreter's.
+    resident = max(rss - lua - found.lua_function_bytes, used)
     yield "allocator_allocated", used
-    yield "allocator_active", used
-    yield "allocator_resident", used
+    yield "allocator_active", resident
+    yield "allocator_resident", resident
     yield "total_system_memory", total
     yield "total_system_memory_human", human(total)
-    for name in ("used_memory_lua", "used_memory_vm_eval"):
-        yield name, 0
-    yield "used_memory_lua_human", "0B"
-    yield "used_memory_scripts_eval", 0
-    yield "number_of_cached_scripts", 0
-    yield "number_of_functions", 0
-    yield "number_of_libraries", len(server.engine.function_libraries)
-    yield "used_memory_vm_functions", 0
-    yield "used_memory_vm_total", 0
-    yield "used_memory_vm_total_human", "0B"
-    functions = sum(map(len, server.engine.function_libraries))
-    yield "used_memory_functions", functions
-    yield "used_memory_scripts", functions
-    yield "used_memory_scripts_human", human(functions)
+    yield "used_memory_lua", lua
+    yield "used_memory_vm_eval", lua
+    yield "used_memory_lua_human", human(lua)
+    yield "used_memory_scripts_eval", found.script_bytes
+    scripting = engine.scripts
+    has_lua = isinstance(scripting, Scripting)
+    libraries, functions = scripting.functions.counts() if has_lua else (0, 0)
+    yield "number_of_cached_scripts", len(scripting.scripts) if has_lua else 0
+    yield "number_of_functions", functions
+    yield "number_of_libraries", libraries
+    yield "used_memory_vm_functions", found.lua_function_bytes
+    yield "used_memory_vm_total", lua + found.lua_function_bytes
+    yield "used_memory_vm_total_human", human(lua + found.lua_function_bytes)
+    yield "used_memory_functions", found.function_bytes
+    texts = found.script_bytes + found.function_bytes
+    yield "used_memory_scripts", texts
+    yield "used_memory_scripts_human", human(texts)
     yield "maxmemory", config.maxmemory
     yield "maxmemory_human", human(config.maxmemory)
     yield "maxmemory_policy", config.maxmemory_policy
-    for name in ("allocator_frag", "allocator_rss", "rss_overhead", "mem_fragmentation"):
-        yield f"{name}_ratio", "1.00"
-        yield f"{name}_bytes", 0
-    backlog = server.replication.backlog_bytes()
-    yield "mem_not_counted_for_evict", server.aof.log.writer.buffer_bytes
-    yield "mem_replication_backlog", backlog
-    yield "mem_total_replication_buffers", backlog
-    normal = replicas = 0
-    for client, connection in server.clients.connections.items():
-        if client.is_replica:
-            replicas += connection.output_bytes()
-        else:
-            normal += connection.output_bytes() + connection.parser.pending_bytes
-    yield "mem_clients_slaves", replicas
-    yield "mem_clients_normal", normal
+    yield "allocator_frag_ratio", f"{resident / used:.2f}"
+    yield "allocator_frag_bytes", resident - used
+    yield "allocator_rss_ratio", "1.00"
+    yield "allocator_rss_bytes", 0
+    yield "rss_overhead_ratio", f"{rss / resident:.2f}"
+    yield "rss_overhead_bytes", rss - resident
+    yield "mem_fragmentation_ratio", f"{rss / used:.2f}"
+    yield "mem_fragmentation_bytes", rss - used
+    yield "mem_not_counted_for_evict", found.uncounted_bytes
+    yield "mem_replication_backlog", found.backlog_bytes
+    yield "mem_total_replication_buffers", found.backlog_bytes + found.replica_bytes
+    yield "mem_clients_slaves", found.replica_bytes
+    yield "mem_clients_normal", found.client_bytes
     yield "mem_cluster_links", 0
-    yield "mem_aof_buffer", server.aof.log.writer.buffer_bytes
-    yield "mem_allocator", "python"
+    yield "mem_aof_buffer", found.aof_bytes
+    yield "mem_allocator", "python (estimated)" if server.meter.is_estimate else "python"
     yield "active_defrag_running", 0
-    yield "lazyfree_pending_objects", sum(map(len, server.engine.keyspace.garbage))
+    yield "lazyfree_pending_objects", sum(map(len, engine.keyspace.garbage))
     yield "lazyfreed_objects", server.cron.freed
 
 
@@ -240,9 +246,10 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "expired_time_cap_reached_count", stats.expired_cycle_timeouts
     yield "expire_cycle_cpu_milliseconds", cron.expiry_ns // 1_000_000
     yield "evicted_keys", stats.evicted
-    for name in ("evicted_clients", "total_eviction_exceeded_time",
-                 "current_eviction_exceeded_time"):  # fmt: skip
-        yield name, 0
+    exceeded_ms, exceeded_now_ms = engine.memory.exceeded_ms()
+    yield "evicted_clients", stats.evicted_clients
+    yield "total_eviction_exceeded_time", exceeded_ms
+    yield "current_eviction_exceeded_time", exceeded_now_ms
     yield "keyspace_hits", keyspace.hits
     yield "keyspace_misses", keyspace.misses
     yield "pubsub_channels", len(engine.pubsub.channels)

@@ -346,7 +346,7 @@ class ReplicationShell:
         saved = action.save_info
         info = SnapshotInfo(
             server.clock.now_ms() // 1000,
-            server.cron.used_bytes,
+            server.meter.used_bytes(),
             False,
             saved.stream_db,
             saved.replid,

@@ -94,9 +94,9 @@ class Saver:
         now_s = server.clock.now_ms() // 1000
         saved = None if aof_base else server.replication.save_info()
         if saved is None:
-            return SnapshotInfo(now_s, server.cron.used_bytes, aof_base)
+            return SnapshotInfo(now_s, server.meter.used_bytes(), aof_base)
         return SnapshotInfo(
-            now_s, server.cron.used_bytes, aof_base, saved.stream_db, saved.replid, saved.offset
+            now_s, server.meter.used_bytes(), aof_base, saved.stream_db, saved.replid, saved.offset
         )
 
     def save(self) -> Reply:

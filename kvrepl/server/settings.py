@@ -198,6 +198,14 @@ def connect(server: Server) -> None:
     @on(*MEMORY_SETTINGS)
     def memory(config: Config) -> None:
         server.engine.memory.apply_settings()
+        used_bytes = server.meter.used_bytes()
+        if config.maxmemory and used_bytes > config.maxmemory:
+            server.log.warning(
+                f"WARNING: the new maxmemory value set via CONFIG SET ({config.maxmemory}) is"
+                f" smaller than the current memory usage ({used_bytes}). This will result in key"
+                f" eviction and/or the inability to accept new write commands depending on the"
+                f" maxmemory-policy."
+            )
 
     @on("oom-score-adj", "oom-score-adj-values")
     def oom_score(config: Config) -> None:

@@ -25,6 +25,7 @@ class KeyMeter:
         self.engine = engine
         self.key_bytes = key_bytes
         self.uncounted = 0
+        self.is_exact = False
         engine.memory.meter = self
         engine.config.maxmemory = limit_keys * key_bytes
         engine.config.maxmemory_policy = policy
@@ -37,3 +38,7 @@ class KeyMeter:
     def uncounted_bytes(self) -> int:
         """Those of them that do not count."""
         return self.uncounted
+
+    def set_exact(self, wanted: bool) -> None:
+        """Note whether a limit asks for it."""
+        self.is_exact = wanted

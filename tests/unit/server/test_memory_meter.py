@@ -1,0 +1,105 @@
+"""The meter of the process: each test counts in an interpreter of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import subprocess
+import sys
+
+import pytest
+
+needs_counter = pytest.mark.skipif(
+    importlib.util.find_spec("kvrepl.server._allocator") is None,
+    reason="kvrepl.server._allocator was not built",
+)
+
+
+def run(program: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | environment,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@needs_counter
+def test_counter_counts_what_objects_take_and_what_they_give_back() -> None:
+    # bytes of length n take n + 33, rounded up to 16 while small; a large one 8 more for malloc.
+    program = """
+from kvrepl.server import _allocator as a
+assert a.install()
+a.count(True)
+before = a.used_bytes()
+small = [bytes(67) for _ in range(100_000)]  # 112 bytes each once rounded up
+large = [bytes(9_967) for _ in range(1_000)]  # 10,000
+grown = a.used_bytes() - before
+expected = 112 * 100_000 + 10_008 * 1_000 + 8 * 101_000
+# Some of the small ones went to arenas from before, which are not counted.
+assert expected - (1 << 20) < grown < expected * 1.01, (grown, expected)
+assert a.survey(1 << 40) == a.small_bytes(), (a.survey(1 << 40), a.small_bytes())
+del small, large
+left = a.used_bytes() - before
+assert abs(left) < 100_000, left
+"""
+    run(program)
+
+
+@needs_counter
+def test_counter_started_late_agrees_with_one_that_was_there() -> None:
+    program = """
+from kvrepl.server import _allocator as a
+assert a.install()
+held = [b"x" * (i % 400) for i in range(300_000)]
+surveyed = a.survey(1 << 40)
+sampled = a.survey(1000)
+a.count(True)
+assert abs(a.small_bytes() - surveyed) < 10_000
+assert abs(sampled - surveyed) < surveyed * 0.05, (sampled, surveyed)
+del held[::2]
+assert abs(a.survey(1 << 40) - a.small_bytes()) == 0
+a.count(False)
+more = [bytes(100) for _ in range(10_000)]
+a.count(True)
+assert a.survey(1 << 40) == a.small_bytes()
+"""
+    run(program)
+
+
+@needs_counter
+@pytest.mark.parametrize("allocator", ["malloc", "pymalloc_debug"])
+def test_counter_declines_an_allocator_that_it_does_not_know(allocator: str) -> None:
+    program = "from kvrepl.server import _allocator as a; print(a.install())"
+
+    assert run(program, PYTHONMALLOC=allocator) == "False"
+
+
+@needs_counter
+def test_counter_survives_blocks_of_every_size_and_threads() -> None:
+    program = """
+import random, threading
+from kvrepl.server import _allocator as a
+assert a.install()
+a.count(True)
+def churn(seed):
+    rng, held = random.Random(seed), []
+    for _ in range(20_000):
+        held.append(bytearray(rng.randrange(2_000)))
+        held[rng.randrange(len(held))].extend(b"x" * rng.randrange(2_000))
+        if len(held) > 500:
+            held.pop(rng.randrange(len(held)))
+before = a.used_bytes()
+threads = [threading.Thread(target=churn, args=(i,)) for i in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+del threads, thread
+assert abs(a.used_bytes() - before) < 300_000, a.used_bytes() - before
+assert a.survey(1 << 40) == a.small_bytes()
+"""
+    run(program)
