@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
+from dataclasses import fields
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,6 +13,7 @@ from kvrepl.engine import introspection
 from kvrepl.engine.spec import REGISTRY
 from kvrepl.resp import encode
 from kvrepl.resp.values import OK, Status
+from kvrepl.server.memory import Figures
 from tests.unit.commands.session import START_MS, Session
 
 START_S = START_MS // 1000
@@ -36,9 +38,11 @@ class HandHost:
         """What was slow."""
         return self.shown
 
-    def memory(self) -> tuple[int, int]:
-        """Bytes in use, and at most."""
-        return 1_000_000, 4_000_000
+    def memory(self) -> Figures:
+        """A server that took 400,000 bytes at its start, and 4,000,000 at most."""
+        none = dict.fromkeys((each.name for each in fields(Figures)), 0)
+        known = {"used_bytes": 1_000_000, "peak_bytes": 4_000_000, "start_bytes": 400_000}
+        return Figures(**none | known)
 
 
 @pytest.fixture
@@ -230,7 +234,7 @@ def test_memory_stats_counts_keys_and_overhead(session: Session, host: HandHost)
     session.run("set", "b", 1)
     stats = session.run("memory", "stats")
     assert stats[b"keys.count"] == 2
-    assert stats[b"keys.bytes-per-key"] == 500_000
+    assert stats[b"keys.bytes-per-key"] == 300_000  # what is there beyond the start
     assert stats[b"peak.percentage"] == 25.0
     assert (
         stats[b"db.0"][b"overhead.hashtable.main"]
