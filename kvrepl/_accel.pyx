@@ -129,24 +129,6 @@ cdef inline Py_ssize_t find_return(
 cdef class Decoder:
     """The compiled kvrepl.resp.requests.Decoder."""
 
-    cdef public object limits
-    cdef public object error
-    cdef public bint strict
-    cdef public bint authenticated
-    cdef public bint deferred
-    cdef public long long empty_lines
-    cdef public long long offset
-    cdef long long position
-    cdef long long missing
-    cdef long long length
-    cdef bytes rest
-    cdef list argv
-    # The argument being read: a bytes object of our own, filled in place and handed over.
-    # `received` counts its bytes and those of its line end, `room` is the object's size.
-    cdef PyObject *bulk
-    cdef Py_ssize_t received
-    cdef Py_ssize_t room
-
     def __cinit__(self):
         self.authenticated = True
         self.length = -1
@@ -312,6 +294,10 @@ cdef class RequestParser(Decoder):
 
     def feed(self, bytes data not None):
         """Take bytes; return the requests that they complete."""
+        return self.take(data)
+
+    cdef list take(self, bytes data):
+        """Take bytes, as feed does."""
         cdef list requests = []
         self.decode(data, requests, None)
         if (self.received or PyBytes_GET_SIZE(self.rest)) and check_query_buffer(self):

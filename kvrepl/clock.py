@@ -7,7 +7,10 @@ good for spans.
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Final, Protocol
+
+FRESH_NS: Final = 100_000
+"""How long a time that was taken serves the batches that follow (a tenth of what it counts in)."""
 
 
 class Clock(Protocol):

@@ -10,17 +10,18 @@ Optional: import the names from kvrepl.engine.batch.
 
 from cpython.bytes cimport PyBytes_GET_SIZE
 from cpython.dict cimport PyDict_GetItemWithError
-from cpython.list cimport PyList_GET_ITEM, PyList_GET_SIZE
+from cpython.list cimport PyList_Append, PyList_GET_ITEM, PyList_GET_SIZE
 from cpython.mem cimport PyMem_Free
 from cpython.object cimport PyObject, Py_TYPE
 from cpython.ref cimport Py_INCREF
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-from kvrepl._accel cimport Buffer, put_command, put_value
+from kvrepl._accel cimport Buffer, RequestParser, put_command, put_value
 from kvrepl._slots cimport add_int, get_int, get_slot, set_slot, slot_offset
 
 from time import monotonic_ns as MONOTONIC_NS
 
+from kvrepl.clock import FRESH_NS as _FRESH_NS
 from kvrepl.engine.blocking import POSTPONED, Blocking
 from kvrepl.engine.client import Client
 from kvrepl.engine.gates import ACL as _ACL
@@ -30,6 +31,7 @@ from kvrepl.engine.latency import EMPTY
 from kvrepl.engine.propagation import BOTH as _BOTH
 from kvrepl.engine.propagation import Propagation
 from kvrepl.engine.spec import Command
+from kvrepl.engine.stats import Stats
 from kvrepl.errors import CommandError
 from kvrepl.keyspace.database import IGNORE, Database
 from kvrepl.keyspace.keyspace import Keyspace
@@ -47,12 +49,14 @@ cdef enum:
 
 cdef long long ACL = _ACL
 cdef long long CLOSING = _CLOSING
+cdef long long FRESH_NS = _FRESH_NS
 cdef long long BUCKETS = _BUCKETS
 cdef long long BOTH = _BOTH
 
 cdef object ENGINE = None  # the class; its module imports this one, so see know_engine
 cdef Py_ssize_t ENGINE_BLOCKING, ENGINE_BUDGET_NS, ENGINE_CLOCK, ENGINE_GATES, ENGINE_KEYSPACE
-cdef Py_ssize_t ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS
+cdef Py_ssize_t ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS, ENGINE_STATS
+cdef Py_ssize_t ENGINE_TIMED_NS, ENGINE_WRITERS
 cdef Py_ssize_t COMMAND_LEAST = slot_offset(Command, "least")
 cdef Py_ssize_t COMMAND_MOST = slot_offset(Command, "most")
 cdef Py_ssize_t COMMAND_SUBCOMMANDS = slot_offset(Command, "subcommands")
@@ -67,12 +71,14 @@ cdef Py_ssize_t CLIENT_DB = slot_offset(Client, "db")
 cdef Py_ssize_t CLIENT_EXEMPT = slot_offset(Client, "exempt")
 cdef Py_ssize_t CLIENT_GATES = slot_offset(Client, "gates")
 cdef Py_ssize_t CLIENT_LAST_COMMAND = slot_offset(Client, "last_command")
+cdef Py_ssize_t CLIENT_LAST_INTERACTION_MS = slot_offset(Client, "last_interaction_ms")
 cdef Py_ssize_t CLIENT_OUT = slot_offset(Client, "out")
 cdef Py_ssize_t CLIENT_PENDING = slot_offset(Client, "pending")
 cdef Py_ssize_t CLIENT_RESP = slot_offset(Client, "resp")
 cdef Py_ssize_t CLIENT_WAIT = slot_offset(Client, "wait")
 cdef Py_ssize_t DATABASE_INDEX = slot_offset(Database, "index")
 cdef Py_ssize_t KEYSPACE_DIRTY = slot_offset(Keyspace, "dirty")
+cdef Py_ssize_t KEYSPACE_NOW_MS = slot_offset(Keyspace, "now_ms")
 cdef Py_ssize_t BLOCKING_READY = slot_offset(Blocking, "ready")
 cdef Py_ssize_t PROPAGATION_FORCED = slot_offset(Propagation, "_forced")
 cdef Py_ssize_t PROPAGATION_INSTEAD = slot_offset(Propagation, "_instead")
@@ -80,6 +86,7 @@ cdef Py_ssize_t PROPAGATION_ONLY = slot_offset(Propagation, "_only")
 cdef Py_ssize_t PROPAGATION_OPS = slot_offset(Propagation, "ops")
 cdef Py_ssize_t PROPAGATION_TARGETS = slot_offset(Propagation, "targets")
 cdef Py_ssize_t PROPAGATION_WRAP = slot_offset(Propagation, "_wrap")
+cdef Py_ssize_t STATS_NET_IN_BYTES = slot_offset(Stats, "net_in_bytes")
 
 
 cdef struct Gathered:
@@ -87,6 +94,20 @@ cdef struct Gathered:
     Buffer stream
     long long db  # of all that is in stream
     Py_ssize_t out_size  # len(client.out) when the first reply was gathered
+
+
+cdef inline void keep(PyObject *owner, Py_ssize_t slot, PyObject *value) noexcept:
+    """Store one more reference to the value."""
+    Py_INCREF(<object> value)
+    set_slot(owner, slot, value)
+
+
+cdef inline int stir(PyObject *engine, PyObject *client) except -1:
+    """The same as Client.stir."""
+    if get_slot(client, CLIENT_PENDING) != Py_True:
+        keep(client, CLIENT_PENDING, Py_True)
+        PyList_Append(<object> get_slot(engine, ENGINE_WRITERS), <object> client)
+    return 0
 
 
 cdef inline bint is_none(PyObject *value) noexcept:
@@ -260,7 +281,8 @@ cdef int end(Gathered *gathered) except -1:
 cdef int know_engine() except -1:
     """Look the slots of the engine up, once."""
     global ENGINE, ENGINE_BLOCKING, ENGINE_BUDGET_NS, ENGINE_CLOCK, ENGINE_GATES
-    global ENGINE_KEYSPACE, ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS
+    global ENGINE_KEYSPACE, ENGINE_PROPAGATION, ENGINE_SLOW_NS, ENGINE_SPELLINGS, ENGINE_STATS
+    global ENGINE_TIMED_NS, ENGINE_WRITERS
     from kvrepl.engine.dispatch import Engine
 
     ENGINE_BLOCKING = slot_offset(Engine, "blocking")
@@ -271,6 +293,9 @@ cdef int know_engine() except -1:
     ENGINE_PROPAGATION = slot_offset(Engine, "propagation")
     ENGINE_SLOW_NS = slot_offset(Engine, "slow_ns")
     ENGINE_SPELLINGS = slot_offset(Engine, "spellings")
+    ENGINE_STATS = slot_offset(Engine, "stats")
+    ENGINE_TIMED_NS = slot_offset(Engine, "timed_ns")
+    ENGINE_WRITERS = slot_offset(Engine, "writers")
     ENGINE = Engine
     return 0
 
@@ -286,6 +311,8 @@ cdef int check_types(engine, client) except -1:
         and type(<object> get_slot(self, ENGINE_KEYSPACE)) is Keyspace
         and type(<object> get_slot(self, ENGINE_PROPAGATION)) is Propagation
         and type(<object> get_slot(self, ENGINE_BLOCKING)) is Blocking
+        and type(<object> get_slot(self, ENGINE_STATS)) is Stats
+        and type(<object> get_slot(self, ENGINE_WRITERS)) is list
     ):
         raise TypeError("the compiled loops take the engine's own classes only")
     return 0
@@ -296,6 +323,28 @@ cdef int check_types(engine, client) except -1:
 
 def run(engine, client, list requests not None, Py_ssize_t start=0):
     """Run requests of one client; see kvrepl.engine.batch.run_reference."""
+    check_types(engine, client)
+    return run_all(engine, client, requests, start)
+
+
+def serve(engine, client, RequestParser parser not None, bytes data not None):
+    """Run what a client's bytes complete; see kvrepl.engine.batch.serve_reference."""
+    cdef list requests
+    cdef Py_ssize_t done = 0, total
+    check_types(engine, client)
+    add_int(get_slot(<PyObject *> engine, ENGINE_STATS), STATS_NET_IN_BYTES, PyBytes_GET_SIZE(data))
+    requests = parser.take(data)
+    total = PyList_GET_SIZE(requests)
+    if total:
+        done = run_all(engine, client, requests, 0)
+    else:
+        client.last_interaction_ms = engine.keyspace.now_ms
+    if done == total and parser.error is None and parser.authenticated:
+        return None
+    return requests[done:]
+
+
+cdef Py_ssize_t run_all(engine, client, list requests, Py_ssize_t start) except -1:
     cdef char replies[4096]
     cdef char stream[4096]
     cdef Gathered gathered
@@ -306,7 +355,6 @@ def run(engine, client, list requests not None, Py_ssize_t start=0):
     cdef bint plain, dirtied
     cdef list argv, out
     cdef object keyspace, propagation, blocking, spellings, monotonic_ns, command, dirty, reply
-    check_types(engine, client)
     keyspace = <object> get_slot(<PyObject *> engine, ENGINE_KEYSPACE)
     propagation = <object> get_slot(<PyObject *> engine, ENGINE_PROPAGATION)
     blocking = <object> get_slot(<PyObject *> engine, ENGINE_BLOCKING)
@@ -315,10 +363,13 @@ def run(engine, client, list requests not None, Py_ssize_t start=0):
     slow_ns = get_int(<PyObject *> engine, ENGINE_SLOW_NS)
     budget_ns = get_int(<PyObject *> engine, ENGINE_BUDGET_NS)
     out = <object> get_slot(<PyObject *> client, CLIENT_OUT)
-    if get_slot(<PyObject *> client, CLIENT_PENDING) != Py_True:
-        client.stir()
-    begin(&gathered, replies, stream, sizeof(replies))
+    stir(<PyObject *> engine, <PyObject *> client)
     began = before = now_ns(monotonic_ns)
+    if began - get_int(<PyObject *> engine, ENGINE_TIMED_NS) >= FRESH_NS:
+        engine.timed_ns = began
+        engine.take_time()
+    keep(<PyObject *> client, CLIENT_LAST_INTERACTION_MS, get_slot(<PyObject *> keyspace, KEYSPACE_NOW_MS))
+    begin(&gathered, replies, stream, sizeof(replies))
     try:
         while done < total:
             argv = requests[done]
@@ -337,8 +388,7 @@ def run(engine, client, list requests not None, Py_ssize_t start=0):
             else:
                 command = <object> found
                 dirty = <object> get_slot(<PyObject *> keyspace, KEYSPACE_DIRTY)
-                Py_INCREF(command)
-                set_slot(<PyObject *> client, CLIENT_LAST_COMMAND, found)
+                keep(<PyObject *> client, CLIENT_LAST_COMMAND, found)
                 reply = call(engine, client, command, argv)
                 now = now_ns(monotonic_ns)
                 spent = now - before
@@ -412,8 +462,7 @@ def apply(engine, client, list commands not None, Py_ssize_t start=0):
                 return number, None
             command = <object> found
             dirty = <object> get_slot(<PyObject *> keyspace, KEYSPACE_DIRTY)
-            Py_INCREF(command)
-            set_slot(<PyObject *> client, CLIENT_LAST_COMMAND, found)
+            keep(<PyObject *> client, CLIENT_LAST_COMMAND, found)
             reply = call(engine, client, command, argv)
             now = now_ns(monotonic_ns)
             spent = now - before

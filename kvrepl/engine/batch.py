@@ -1,9 +1,10 @@
 """The hot loops: requests of one client, and commands of a stream.
 
+    serve   bytes of a client whom nothing holds back -> parse -> run
     run     look up -> arity -> one AND of gates -> handler -> dirty? -> propagate -> encode
     apply   the same for a master's stream or the AOF, as far as its commands are plain
 
-Both are written twice: here, where they can be read, and compiled in `_batch.pyx`, which is taken
+They are written twice: here, where they can be read, and compiled in `_batch.pyx`, which is taken
 where it was built (and KVREPL_PURE is not 1). The compiled ones do the same things in the same
 order, with one liberty. What *plain* commands (Command.plain) propagate and answer is gathered
 and handed on in one piece: at the end of the batch, and before anything else runs that could
@@ -15,7 +16,8 @@ that said how it is to be propagated to `Propagation.ended`. Only where the gate
 that is up, its user is judged first, and what is allowed goes on here.
 
 Time. The clock is read once a command: a command's time begins where the one before it ended, and
-so includes what it costs to hand on its reply.
+so includes what it costs to hand on its reply. The wall clock is read at the begin of a batch,
+unless that was done less than FRESH_NS ago.
 
 Source: Redis 7.0 networking.c (processInputBuffer), server.c (processCommand, call).
 """
@@ -25,6 +27,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
+from kvrepl.clock import FRESH_NS
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import POSTPONED
 from kvrepl.errors import CommandError
@@ -35,6 +38,7 @@ from kvrepl.resp.values import BLOCKED, NO_REPLY
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.engine.dispatch import Engine
+    from kvrepl.resp import RequestParser
 
 
 def run_reference(
@@ -59,6 +63,10 @@ def run_reference(
     if not client.pending:
         client.stir()
     began = before = monotonic_ns()
+    if began - engine.timed_ns >= FRESH_NS:
+        engine.timed_ns = began
+        engine.take_time()
+    client.last_interaction_ms = keyspace.now_ms
     while done < total:
         argv = requests[done]
         command = find(argv[0])
@@ -109,6 +117,30 @@ def run_reference(
             engine.tick()
             break
     return done
+
+
+def serve_reference(
+    engine: Engine, client: Client, parser: RequestParser, data: bytes
+) -> list[list[bytes]] | None:
+    """Take bytes of a client whom nothing holds back, and run the requests that they complete.
+
+    Args:
+        engine: whose dataset they ask for.
+        client: not blocked, not to be closed, nobody's replica.
+        parser: the client's own.
+        data: as they came from the socket.
+
+    Returns:
+        None where that was all. Otherwise the requests that were not run, and there may be none:
+        they wait, or the parser met an error, or it was told of no authentication so far.
+    """
+    engine.stats.net_in_bytes += len(data)
+    requests = parser.feed(data)
+    client.last_interaction_ms = engine.keyspace.now_ms
+    done = run_reference(engine, client, requests) if requests else 0
+    if done == len(requests) and parser.error is None and parser.authenticated:
+        return None
+    return requests[done:]
 
 
 def apply_reference(
@@ -175,11 +207,13 @@ def _compiled() -> bool:
 
 
 COMPILED: Final = _compiled()
-"""Whether `run` and `apply` are the compiled ones."""
+"""Whether `serve`, `run` and `apply` are the compiled ones."""
 
 if TYPE_CHECKING or not COMPILED:
+    serve = serve_reference
     run = run_reference
     apply = apply_reference
 else:
     from kvrepl.engine._batch import apply as apply
     from kvrepl.engine._batch import run as run
+    from kvrepl.engine._batch import serve as serve

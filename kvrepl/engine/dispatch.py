@@ -75,6 +75,8 @@ class Engine:
         on_slow: told of each such command.
         on_fault: told of each command whose handler failed by a mistake of ours; see `fault`.
         budget_ns: a batch that took as long as this yields to other clients.
+        take_time: called at the begin of a batch; the shell may have it do more than `tick`.
+        timed_ns: when that was done last, on the clock that never goes back.
         commands: the command table of this engine, by name.
         spellings: the same by every name that clients have used (get, GET, Get); rename-command
             changes it.
@@ -86,7 +88,7 @@ class Engine:
     # Slots for what the compiled loops read in place.
     __slots__ = (
         "__dict__", "blocking", "budget_ns", "clock", "gates", "keyspace", "propagation",
-        "slow_ns", "spellings",
+        "slow_ns", "spellings", "stats", "timed_ns", "writers",
     )  # fmt: skip
 
     def __init__(
@@ -133,6 +135,8 @@ class Engine:
         self._next_client_id = 1
         self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
         self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None
+        self.timed_ns = 0
+        self.take_time: Callable[[], None] = self.tick
         self.tick()
 
     # ------------------------------------------------------------------ time

@@ -268,6 +268,7 @@ class Server:
         engine.host = self.host
         engine.scripts.on_busy = Busy(self).serve
         engine.memory.on_running = self.cron.evict_soon
+        engine.take_time = self.refresh_time
         self.turn.steps = [
             self.engine.tracking.broadcast,
             self.aof.before_replies,

@@ -1,6 +1,6 @@
 """One client connection: bytes in, requests to the engine, replies out.
 
-    data_received -> RequestParser.feed -> Engine.run -> Client.out -> (end of turn) -> flush
+    data_received -> Engine.serve -> Client.out -> (end of turn) -> flush
 
 Requests that cannot run yet wait in `_held`: the client is blocked, or its batch used up its share
 of time. While they wait reading is paused, so that one client's deep pipeline costs bounded memory
@@ -29,6 +29,7 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
+from kvrepl.engine.batch import serve
 from kvrepl.engine.description import CLIENT_BYTES
 from kvrepl.resp import QueryBufferError, RequestParser, encode_protocol_error
 
@@ -42,6 +43,9 @@ HELD_LIMIT_BYTES: Final = 1 << 20
 BIG_OUTPUT_BYTES: Final = 1 << 16
 """Output is handed to the socket in the middle of a batch once it is as large as this."""
 
+OUT_OF_LINE: Final = gates.CLOSING | gates.REPLICA
+"""Clients with these gates are not simply served."""
+
 
 class Connection(asyncio.Protocol):
     """A client's connection.
@@ -52,13 +56,14 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "_eof", "_held", "_held_bytes", "_history", "_paused", "_server", "_soft_since_ms",
+        "_eof", "_held", "_held_bytes", "_history", "_paused", "_server", "_soft_since_ms", "_turn",
         "_writable", "client", "is_unix", "parser", "transport",
     )  # fmt: skip
 
     def __init__(self, server: Server, is_unix: bool = False) -> None:
         self._server = server
         self._history = server.replication.machine.history
+        self._turn = server.turn
         self.is_unix = is_unix
         self.transport: Any = None
         self.client: Client = None  # type: ignore[assignment]  # set when connected
@@ -87,15 +92,35 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Bytes came: run the requests that are complete."""
         client = self.client
+        if client is None or client.gates & OUT_OF_LINE or self._held or client.wait is not None:
+            self._received_out_of_line(data)
+            return
+        history = self._history
+        client.batch_offset = history.offset
+        try:  # hot: benchmarks/requests
+            left = serve(client.engine, client, self.parser, data)
+        except Exception as error:
+            self._failed(error)
+            return
+        client.done_offset = history.offset
+        turn = self._turn
+        if not turn.scheduled:
+            turn.wake()
+        if left is not None:
+            self._look_after(left)
+
+    def _received_out_of_line(self, data: bytes) -> None:
+        """The same for a client that is held back, a replica, or one that is to be closed."""
+        client = self.client
         if client is None or client.gates & gates.CLOSING:
             return
         engine = client.engine
         engine.stats.net_in_bytes += len(data)
+        client.last_interaction_ms = engine.keyspace.now_ms
         requests = self.parser.feed(data)
         if client.is_replica and self.parser.empty_lines:
             self.parser.empty_lines = 0
             self._server.replication.keepalive(client)
-        client.last_interaction_ms = engine.keyspace.now_ms
         if self._held or client.wait is not None:
             self._hold(requests, len(data))
             return
@@ -150,25 +175,33 @@ class Connection(asyncio.Protocol):
 
     def _run(self, requests: list[list[bytes]]) -> None:
         client = self.client
-        engine = client.engine
         history = self._history
-        self._server.refresh_time()
         client.batch_offset = history.offset
         try:
-            done = engine.run(client, requests)
+            done = client.engine.run(client, requests)
         except Exception as error:
             self._failed(error)
             return
         client.done_offset = history.offset
-        self._server.turn.wake()
-        if done < len(requests):
+        self._turn.wake()
+        self._ran(requests[done:])
+
+    def _look_after(self, left: list[list[bytes]]) -> None:
+        """Bytes were served, and something is left to be done: see kvrepl.engine.batch.serve."""
+        self._ran(left)
+        if self.parser.error is not None:
+            self._broken()
+
+    def _ran(self, left: list[list[bytes]]) -> None:
+        """A batch is over: keep the requests that it left, and see whether AUTH let more in."""
+        client = self.client
+        if left:
             if client.gates & gates.CLOSING:
                 return
-            del requests[:done]
-            self._hold(requests, 0)
+            self._hold(left, 0)
             if client.wait is None:
                 self._pause()
-                self._server.turn.later(self._go_on)
+                self._turn.later(self._go_on)
         parser = self.parser
         if not parser.authenticated:
             parser.authenticated = not client.gates & gates.AUTH
@@ -213,7 +246,7 @@ class Connection(asyncio.Protocol):
         Not at once: the command that unblocked it is still running, and the requests held here
         may unblock others in their turn, and so on to any depth.
         """
-        self._server.turn.later(self._go_on)
+        self._turn.later(self._go_on)
 
     def _go_on(self) -> None:
         """Run the requests that were held back."""
@@ -249,36 +282,33 @@ class Connection(asyncio.Protocol):
         if not isinstance(error, QueryBufferError):
             client.out.append(encode_protocol_error(error))
         client.close_soon()
-        self._server.turn.wake()
+        self._turn.wake()
 
     # ---------------------------------------------------------------- output
 
     def flush(self) -> None:
         """Write the client's output; cut the connection where it has grown too large."""
-        try:
-            self._write()
-        except Exception as error:
-            self._failed(error)
-
-    def _write(self) -> None:
         client = self.client
         transport = self.transport
         out = client.out
         if transport is None:
             out.clear()
             return
-        if out:
-            data = out[0] if len(out) == 1 else b"".join(out)
-            out.clear()
-            if client.is_replica:
-                self._reply_to_replica(data)
-                return
-            client.engine.stats.net_out_bytes += len(data)
-            transport.write(data)
-            if not self._writable or len(data) > BIG_OUTPUT_BYTES:
-                self.check_limits()
-        if client.asked_close:
-            transport.close()
+        try:  # hot: benchmarks/requests
+            if out:
+                data = out[0] if len(out) == 1 else b"".join(out)
+                out.clear()
+                if client.is_replica:
+                    self._reply_to_replica(data)
+                    return
+                client.engine.stats.net_out_bytes += len(data)
+                transport.write(data)
+                if not self._writable or len(data) > BIG_OUTPUT_BYTES:
+                    self.check_limits()
+            if client.asked_close:
+                transport.close()
+        except Exception as error:
+            self._failed(error)
 
     def _reply_to_replica(self, data: bytes) -> None:
         """A replica must never be answered: it would take the answer for the stream."""
@@ -344,7 +374,7 @@ class Connection(asyncio.Protocol):
     def close_soon(self) -> None:
         """Write what is pending, then close."""
         self.client.close_soon()
-        self._server.turn.wake()
+        self._turn.wake()
 
     def abort(self) -> None:
         """Close at once, throwing pending output away."""

@@ -34,6 +34,7 @@ class Turn:
         engine: whose writers and blocked clients it serves.
 
     Attributes:
+        scheduled: whether the turn is going to be ended anyway.
         steps: what runs before the replies go out, in order (the AOF, then the replicas).
         on_fault: gets an exception of the turn; no reply has gone out that it should have held.
     """
@@ -41,7 +42,7 @@ class Turn:
     def __init__(self, loop: asyncio.AbstractEventLoop, engine: Engine) -> None:
         self._loop = loop
         self._engine = engine
-        self._scheduled = False
+        self.scheduled = False
         self._running = False
         self._unfinished: list[Callable[[], None]] = []
         self.steps: list[Callable[[], None]] = []
@@ -49,8 +50,8 @@ class Turn:
 
     def wake(self) -> None:
         """See to it that the turn is ended soon. O(1)."""
-        if not self._scheduled:
-            self._scheduled = True
+        if not self.scheduled:
+            self.scheduled = True
             self._loop.call_soon(self.now)
 
     def later(self, resume: Callable[[], None]) -> None:
@@ -81,7 +82,7 @@ class Turn:
 
         Also called where a reply would come too late at its time. A fault goes to `on_fault`.
         """
-        self._scheduled = False
+        self.scheduled = False
         try:
             if self._unfinished:
                 unfinished, self._unfinished = self._unfinished, []

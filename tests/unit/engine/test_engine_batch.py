@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,11 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kvrepl.clock import FRESH_NS
 from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_STRING
 from kvrepl.engine import batch, gates
 from kvrepl.engine.client import Client
+from kvrepl.resp import encode_command
 from kvrepl.resp.values import Push
-from tests.unit.engine.twins import COMPILED, LOOPS, REFERENCE, Bench, needs_compiled
+from tests.unit.engine.twins import (
+    COMPILED,
+    LOOPS,
+    REFERENCE,
+    START_MS,
+    Bench,
+    needs_compiled,
+)
 
 
 @pytest.fixture(params=LOOPS)
@@ -164,6 +174,46 @@ def test_run_nobody_listening_keeps_nothing(bench: Bench) -> None:
     assert bench.engine.propagation.ops == []
 
 
+# ----------------------------------------------------------------------------- bytes
+
+
+def test_serve_pieces_of_a_request_run_it_once_it_is_complete(bench: Bench) -> None:
+    assert bench.serve(b"*2\r\n$3\r\nGET\r\n$1\r\n") is None
+    assert bench.replies() == b""
+    assert bench.serve(b"k\r\nPING\r\nPI") is None
+    assert bench.replies() == b"$-1\r\n+PONG\r\n"
+    assert bench.engine.stats.net_in_bytes == 28
+
+
+def test_serve_client_that_blocks_is_left_with_the_requests_behind(bench: Bench) -> None:
+    assert bench.serve(b"SET a 1\r\nBLPOP l 0\r\nGET a\r\nGET b\r\n") == [
+        [b"GET", b"a"], [b"GET", b"b"],
+    ]  # fmt: skip
+    assert bench.replies() == b"+OK\r\n"
+
+
+def test_serve_protocol_error_is_reported_after_the_requests_before_it(bench: Bench) -> None:
+    assert bench.serve(b"SET a 1\r\n*1\r\nx\r\n") == []
+    assert bench.parser.error is not None
+    assert bench.replies() == b"+OK\r\n"
+
+
+def test_serve_stranger_is_reported_each_time(bench: Bench) -> None:
+    bench.parser.authenticated = False
+    assert bench.serve(b"PING\r\n") == []
+    assert bench.replies() == b"+PONG\r\n"
+
+
+def test_serve_takes_the_time_once_it_is_old(bench: Bench) -> None:
+    bench.clock.ms += 1
+    bench.clock.ns += FRESH_NS - 1
+    bench.serve(b"PING\r\n")
+    assert bench.client.last_interaction_ms == START_MS
+    bench.clock.ns += 1
+    bench.serve(b"PING\r\n")
+    assert bench.client.last_interaction_ms == bench.engine.keyspace.now_ms == START_MS + 1
+
+
 # --------------------------------------------------------------------------- streams
 
 
@@ -285,6 +335,33 @@ def test_run_compiled_equals_reference(batches: list[tuple[int, list[bytes]]]) -
 
 @needs_compiled
 @settings(max_examples=50)
+@given(BATCHES, st.lists(st.integers(1, 40), min_size=1, max_size=6), st.booleans())
+def test_serve_compiled_equals_reference(
+    batches: list[tuple[int, list[bytes]]], sizes: list[int], breaks: bool
+) -> None:
+    twins = Bench(REFERENCE, pure=True), Bench(COMPILED)
+    reference, compiled = twins
+    for pause_ms, lines in batches:
+        data = b"".join(
+            encode_command(line.split(b" ")) if number % 2 else line + b"\r\n"
+            for number, line in enumerate(lines)
+        )
+        data += b"*1\r\n!\r\n" if breaks else b""
+        for size in itertools.cycle(sizes):
+            if not data:
+                break
+            piece, data = data[:size], data[size:]
+            for twin in twins:
+                twin.clock.ms += pause_ms
+                twin.clock.ns += pause_ms * 1_000_000
+                twin.clock.step_ns = 7
+            assert reference.serve(piece) == compiled.serve(piece)
+            assert reference.replies() == compiled.replies()
+            assert reference.state() == compiled.state()
+
+
+@needs_compiled
+@settings(max_examples=50)
 @given(BATCHES)
 def test_apply_compiled_equals_reference(batches: list[tuple[int, list[bytes]]]) -> None:
     twins = Bench(REFERENCE, pure=True), Bench(COMPILED)
@@ -326,11 +403,14 @@ def test_loops_compiled_refuse_objects_of_other_classes() -> None:
     with pytest.raises(TypeError):
         COMPILED.run(SimpleNamespace(**vars(bench.engine)), bench.client, [[b"GET", b"k"]])
     with pytest.raises(TypeError):
+        COMPILED.serve(bench.engine, bench.client, object(), b"")
+    with pytest.raises(TypeError):
         type(bench.client.db).get(object(), b"k")  # type: ignore[arg-type]
 
 
 @needs_compiled
 def test_engine_takes_the_compiled_loops_where_they_are_built() -> None:
     assert batch.COMPILED
+    assert batch.serve is COMPILED.serve
     assert batch.run is COMPILED.run
     assert batch.apply is COMPILED.apply

@@ -16,8 +16,11 @@ from kvrepl.engine import batch
 from kvrepl.engine.client import Client
 from kvrepl.engine.dispatch import Engine
 from kvrepl.keyspace.database import Database
+from kvrepl.resp import RequestParser
 
-REFERENCE = SimpleNamespace(run=batch.run_reference, apply=batch.apply_reference)
+REFERENCE = SimpleNamespace(
+    serve=batch.serve_reference, run=batch.run_reference, apply=batch.apply_reference
+)
 
 
 def _built(name: str) -> Any:
@@ -86,7 +89,7 @@ class Bench:
     """An engine with a client, run by given loops.
 
     Args:
-        loops: holds `run` and `apply`.
+        loops: holds `serve`, `run` and `apply`.
         pure: take the reference methods of Database too.
     """
 
@@ -102,12 +105,19 @@ class Bench:
         self.aof, self.replicas = Recorder(), Recorder()
         self.engine.propagation.connect(aof=self.aof, replicas=self.replicas)
         self.client = self.engine.connect()
+        self.parser = RequestParser()
 
     def run(self, *lines: bytes, client: Client | None = None) -> int:
         """Run a batch of requests, one a line; returns how many were done."""
         requests = [line.split(b" ") for line in lines]
         done: int = self.loops.run(self.engine, client or self.client, requests)
         return done
+
+    def serve(self, data: bytes) -> list[list[bytes]] | None:
+        """Serve bytes of the client; returns the requests that are left, None where all is done."""
+        left: list[list[bytes]] | None
+        left = self.loops.serve(self.engine, self.client, self.parser, data)
+        return left
 
     def replies(self, client: Client | None = None) -> bytes:
         """Take what the client was answered so far."""
@@ -126,6 +136,9 @@ class Bench:
             "replicas": self.replicas.data,
             "counters": (keyspace.dirty, keyspace.hits, keyspace.misses, keyspace.expired),
             "errors": (stats.errors, dict(stats.error_counts)),
+            "time": (keyspace.now_ms, self.engine.timed_ns, self.client.last_interaction_ms),
+            "received": stats.net_in_bytes,
+            "writers": len(self.engine.writers),
             "commands": {
                 c.name: (c.calls, c.nanoseconds, c.rejected, c.failed)
                 for c in self.engine.all_commands()
