@@ -93,6 +93,17 @@ cdef inline Py_ssize_t plain_number(
     return pos + 2
 
 
+cdef list built(
+    const char *buf, const Py_ssize_t *starts, const Py_ssize_t *lengths, Py_ssize_t count
+):
+    """Make a request of the arguments that were located."""
+    cdef Py_ssize_t i
+    cdef list argv = PyList_New(count)
+    for i in range(count):
+        PyList_SET_ITEM(argv, i, PyBytes_FromStringAndSize(buf + starts[i], lengths[i]))
+    return argv
+
+
 cdef Py_ssize_t take_whole(
     const char *buf, Py_ssize_t pos, Py_ssize_t end, Py_ssize_t count, list requests
 ) except -2:
@@ -110,11 +121,47 @@ cdef Py_ssize_t take_whole(
         starts[i] = pos
         lengths[i] = length
         pos += length + 2
-    cdef list argv = PyList_New(count)
-    for i in range(count):
-        PyList_SET_ITEM(argv, i, PyBytes_FromStringAndSize(buf + starts[i], lengths[i]))
-    requests.append(argv)
+    requests.append(built(buf, starts, lengths, count))
     return pos
+
+
+cdef Py_ssize_t take_plain_line(
+    const char *buf, Py_ssize_t pos, Py_ssize_t end, list requests
+) except -2:
+    """Build an inline request of words between spaces, no quotes and nothing unprintable.
+
+    Returns the position after it, -1 where it is not plain or not complete: nothing is built then.
+    """
+    cdef Py_ssize_t starts[WHOLE_ARGUMENTS]
+    cdef Py_ssize_t lengths[WHOLE_ARGUMENTS]
+    cdef Py_ssize_t stop, count = 0
+    cdef unsigned char byte
+    cdef const char *line_end = <const char *> memchr(buf + pos, c"\n", min(end - pos, line_bytes))
+    if line_end == NULL:
+        return -1
+    end = stop = line_end - buf
+    if stop > pos and buf[stop - 1] == c"\r":
+        stop -= 1
+    while pos < stop:
+        if buf[pos] == c" ":
+            pos += 1
+            continue
+        if count == WHOLE_ARGUMENTS:
+            return -1
+        starts[count] = pos
+        while pos < stop:
+            byte = <unsigned char> buf[pos]
+            if byte <= 32 or byte == c'"' or byte == c"'":
+                break
+            pos += 1
+        if pos < stop and buf[pos] != c" ":
+            return -1
+        lengths[count] = pos - starts[count]
+        count += 1
+    if count == 0:
+        return -1
+    requests.append(built(buf, starts, lengths, count))
+    return end + 1
 
 
 cdef inline Py_ssize_t find_return(
@@ -166,6 +213,13 @@ cdef class Decoder:
         while pos < end:
             if missing == 0:
                 if buf[pos] != c"*":
+                    after = -1 if self.strict else take_plain_line(buf, pos, end, requests)
+                    if after >= 0:
+                        pos = after
+                        self.offset = base + pos
+                        if ends is not None:
+                            ends.append(self.offset)
+                        continue
                     after = take_line(self, data, pos, base, requests, ends)
                     if after < 0:
                         break
@@ -404,7 +458,13 @@ cdef int put_double(Buffer *out, const char *text, Py_ssize_t size, int protocol
 
 cdef int put_float(Buffer *out, double value, int protocol) except -1:
     # 17 digits and no flags: what b"%.17g" prints in kvrepl.numbers.format_double.
-    cdef char *text = PyOS_double_to_string(value, c"g", 17, 0, NULL)
+    cdef char digits[NUMBER_BYTES]
+    cdef char *text
+    cdef Py_ssize_t size
+    if 0 < value < 1e15 and value == <double> <long long> value:
+        size = format_number(digits, c" ", <long long> value)
+        return put_double(out, digits + 1, size - 3, protocol)
+    text = PyOS_double_to_string(value, c"g", 17, 0, NULL)
     try:
         return put_double(out, text, strlen(text), protocol)
     finally:

@@ -33,9 +33,10 @@ def sadd(c: Client, argv: list[bytes]) -> Reply:
     if value is None:
         value = SetValue(db.keyspace.limits)
         db.set(key, value)
-    added = 0
-    for member in argv[2:]:
-        added += value.add(member)
+    if len(argv) == 3:  # hot: benchmarks/requests, SADD
+        added = int(value.add(argv[2]))
+    else:
+        added = sum(map(value.add, argv[2:]))
     if added:
         db.changed(key, NOTIFY_SET, b"sadd", added)
     return added
@@ -174,7 +175,9 @@ def spop(c: Client, argv: list[bytes]) -> Reply:
     db.changed(key, NOTIFY_SET, b"spop")
     if not len(value):
         drop(db, key)
-    c.engine.propagation.instead((b"SREM", key, member))
+    propagation = c.engine.propagation
+    if propagation.targets:
+        propagation.instead((b"SREM", key, member))
     return member
 
 

@@ -50,6 +50,8 @@ _NONE: Final[frozenset[bytes]] = frozenset()
 @command("zadd", -4, "write denyoom fast", keys=["RW update @1"], acl="sortedset")
 def zadd(c: Client, argv: list[bytes]) -> Reply:
     """Add members to a sorted set, or update their scores. O(members * log n)."""
+    if len(argv) == 4 and argv[2][:1].isdigit():  # hot: benchmarks/requests, ZADD
+        return _add_one(c.db, argv[1], argv[3], number(argv[2]))
     options = _NONE
     at = 2
     while at < len(argv) and (option := argv[at].upper()) in _ADD_OPTIONS:
@@ -87,16 +89,28 @@ def _add(c: Client, argv: list[bytes], at: int, options: frozenset[bytes]) -> Re
         return _increment(db, key, value, argv[at + 1], scores[0], options)
     added = updated = 0
     for score, member in zip(scores, argv[at + 1 :: 2], strict=True):
-        old = value.score(member)
-        if old == score or (options and not _admits(options, old, score)):
+        if options and not _admits(options, value.score(member), score):
             continue
-        if value.add(member, score):
+        old = value.put(member, score)
+        if old is None:
             added += 1
-        else:
+        elif old != score:
             updated += 1
     if added or updated:
         db.changed(key, NOTIFY_ZSET, b"zadd", added + updated)
     return added + updated if b"CH" in options else added
+
+
+def _add_one(db: Database, key: bytes, member: bytes, score: float) -> int:
+    """The same for one pair and no option."""
+    value = db.edit(key, SortedSet)
+    if value is None:
+        value = SortedSet(db.keyspace.limits)
+        db.set(key, value)
+    old = value.put(member, score)
+    if old != score:
+        db.changed(key, NOTIFY_ZSET, b"zadd")
+    return int(old is None)
 
 
 def _check_options(options: frozenset[bytes], members: int) -> None:
@@ -168,14 +182,21 @@ def zpopmax(c: Client, argv: list[bytes]) -> Reply:
 
 
 def _pop(c: Client, argv: list[bytes], *, lowest: bool) -> Reply:
+    db, key = c.db, argv[1]
+    if len(argv) == 2:
+        value = db.edit(key, SortedSet)
+        if value is None:
+            return []
+        entry = value.pop(0 if lowest else -1)
+        db.changed(key, NOTIFY_ZSET, b"zpopmin" if lowest else b"zpopmax")
+        if not len(value):
+            drop(db, key)
+        return list(entry)
     if len(argv) > 3:
         raise SYNTAX
-    count = positive(argv[2]) if len(argv) == 3 else 1
-    value = c.db.edit(argv[1], SortedSet)
-    if value is None or not count:
-        return []
-    entries = _take(c.db, argv[1], value, lowest, count)
-    return list(entries[0]) if len(argv) == 2 else pairs(c, entries)
+    count = positive(argv[2])
+    value = db.edit(key, SortedSet)
+    return pairs(c, _take(db, key, value, lowest, count)) if value is not None and count else []
 
 
 def _take(

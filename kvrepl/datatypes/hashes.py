@@ -99,6 +99,8 @@ class HashValue:
         too many fields afterwards, so that a threshold of n allows n fields.
         """
         items = self._items
+        if isinstance(items, SegmentedDict):
+            return items.put(field, value)
         before = len(items)
         items[field] = value
         if self._packed:
@@ -110,9 +112,8 @@ class HashValue:
                 or len(items) > limits.hash_max_listpack_entries
             ):
                 self._packed = False
-                if type(items) is dict:
-                    self._items = table_of(items)
-        elif before >= SEGMENT_FROM and type(items) is dict and len(items) > SEGMENT_FROM:
+                self._items = table_of(items)
+        elif len(items) > SEGMENT_FROM:
             self._items = SegmentedDict(items)
         return len(items) != before
 

@@ -59,31 +59,35 @@ class BlockList:
     def append(self, value: bytes) -> None:
         """Put an element at the end. O(1)."""
         blocks = self._blocks
-        if blocks and len(blocks[-1]) < BLOCK:
-            blocks[-1].append(value)
+        if blocks and len(last := blocks[-1]) < BLOCK:
+            last.append(value)
         else:
             blocks.append([value])
         self._length += 1
 
-    def insert(self, index: int, value: bytes) -> None:
-        """Put an element before another. O(1) in front, O(length / BLOCK) elsewhere."""
+    def prepend(self, value: bytes) -> None:
+        """Put an element in front. O(1)."""
         blocks = self._blocks
+        if blocks and len(first := blocks[0]) < BLOCK:
+            first.insert(0, value)
+        else:
+            blocks.insert(0, [value])
+        self._length += 1
+
+    def insert(self, index: int, value: bytes) -> None:
+        """Put an element before another. O(1) at the ends, O(length / BLOCK) elsewhere."""
         if index == 0:
-            if blocks and len(blocks[0]) < BLOCK:
-                blocks[0].insert(0, value)
-            else:
-                blocks.insert(0, [value])
+            self.prepend(value)
         elif index == self._length:
             self.append(value)
-            return
         else:
             number, at = self._find(index)
-            block = blocks[number]
+            block = self._blocks[number]
             block.insert(at, value)
             if len(block) > BLOCK:
                 half = len(block) // 2
-                blocks[number : number + 1] = [block[:half], block[half:]]
-        self._length += 1
+                self._blocks[number : number + 1] = [block[:half], block[half:]]
+            self._length += 1
 
     def pop(self, index: int = -1) -> bytes:
         """Take the first (0) or the last (-1) element off. O(1)."""
@@ -184,8 +188,12 @@ class ListValue:
         items = self._items
         if type(items) is list and len(items) + len(elements) > SMALL:
             self._items = items = BlockList(items)
-        for element in elements:
-            items.insert(0, element)
+        if isinstance(items, BlockList):
+            for element in elements:
+                items.prepend(element)
+        else:
+            for element in elements:
+                items.insert(0, element)
 
     def push_right(self, *elements: bytes) -> None:
         """Put elements at the end, one after another. O(1) each."""

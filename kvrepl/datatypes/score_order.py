@@ -86,8 +86,14 @@ class Run:
 
     def delete(self, score: float, member: bytes) -> None:
         """Take an entry out that is there. O(n) moved."""
-        at = self.rank(score, member)
+        at = bisect_left(self.scores, score)
+        if self.members[at] != member:
+            at = self.rank(score, member)
         del self.members[at], self.scores[at]
+
+    def pop(self, index: int) -> tuple[bytes, float]:
+        """Take the first (0) or the last (-1) entry out, and return it. O(n) moved."""
+        return self.members.pop(index), self.scores.pop(index)
 
     def delete_range(self, start: int, stop: int) -> None:
         """Take the entries of the ranks start up to, not including, stop out. O(n)."""
@@ -192,6 +198,21 @@ class RunOrder:
             return
         if self._tree is not None:
             self._count(number, -1)
+
+    def pop(self, index: int) -> tuple[bytes, float]:
+        """Take the first (0) or the last (-1) entry out, and return it. O(log n + RUN moved)."""
+        run = self._runs[index]
+        entry = run.pop(index)
+        self._length -= 1
+        if not run.members:
+            del self._runs[index], self._lasts[index]
+            self._tree = None
+            return entry
+        if index:
+            self._lasts[index] = (run.scores[-1], run.members[-1])
+        if self._tree is not None:
+            self._count(index % len(self._runs), -1)
+        return entry
 
     def delete_range(self, start: int, stop: int) -> None:
         """Take the entries of the ranks start up to, not including, stop out.

@@ -4,7 +4,7 @@ What one big dict cannot do, and sets, hashes and sorted sets need:
 
 * grow without a stall. A dict of millions of entries moves them all when it grows (a quarter of
   a second at five million); here one segment of some 64 entries is split at a time.
-* a random entry in O(1): a random segment, then a random slot of it, rejected where empty.
+* a random entry in O(1): a random residue, then a random slot of it, rejected where empty.
 * SCAN without state. A cursor names the hash residues that were returned, so entries that are
   present throughout are returned however the table grows and shrinks in between.
 
@@ -25,6 +25,7 @@ Source: the guarantee is that of dictScan in Redis 7.0's dict.c; the table is Li
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, overload
@@ -41,11 +42,11 @@ SPLIT_LOAD: Final = 64
 """Mean entries a segment above which one segment is split."""
 MERGE_LOAD: Final = 16
 """Mean entries a segment below which one segment is merged away."""
-ROOM: Final = 192
-"""Slots that a random pick supposes in a segment: more than chance ever puts into one.
+ROOMS: Final = [8 + load + math.isqrt(25 * load) for load in range(2 * SPLIT_LOAD + 1)]
+"""Slots that a random pick supposes for a residue, by their mean load: more than chance puts there.
 
-Segments not yet split hold up to 128 entries on average; 192 is more than five standard
-deviations away, and a fuller one is still picked from (`random_key`)."""
+A residue modulo 2**L is a segment, with the one split from it if there is one. These are five
+standard deviations above the mean, and a fuller one is still picked from (`random_key`)."""
 
 
 class SegmentedDict(Generic[V]):
@@ -100,11 +101,23 @@ class SegmentedDict(Generic[V]):
         return self._segments[index][key]
 
     def __setitem__(self, key: bytes, value: V) -> None:
-        if not self.add(key, value):
-            index = hash(key) & self._high
-            if index >= len(self._segments):
-                index &= self._low
-            self._segments[index][key] = value
+        self.put(key, value)
+
+    def put(self, key: bytes, value: V) -> bool:
+        """Set the value of a key; whether the key is new. O(1)."""
+        segments = self._segments
+        index = hash(key) & self._high
+        if index >= len(segments):
+            index &= self._low
+        segment = segments[index]
+        before = len(segment)
+        segment[key] = value
+        if len(segment) == before:
+            return False
+        self._count += 1
+        if self._count > SPLIT_LOAD * len(segments):
+            self._split()
+        return True
 
     def add(self, key: bytes, value: V) -> bool:
         """Add an entry; False, and nothing is changed, if the key is there already. O(1)."""
@@ -158,16 +171,25 @@ class SegmentedDict(Generic[V]):
         """
         if not self._count:
             raise IndexError("random pick from an empty table")
-        segments, random = self._segments, rng.random
+        segments, random, low = self._segments, rng.random, self._low
         size = len(segments)
+        room = ROOMS[min(self._count // (low + 1), len(ROOMS) - 1)]
+        places = (low + 1) * room
         while True:
-            segment = segments[int(random() * size)]
+            place = int(random() * places)
+            number = place & low
+            slot = place // (low + 1)
+            segment = segments[number]
             held = len(segment)
-            # A segment fuller than ROOM is picked from without rejection, or some of its
-            # entries could never be picked.
-            slot = int(random() * (ROOM if held <= ROOM else held))
+            twin = number + low + 1
+            more = len(segments[twin]) if twin < size else 0
+            if held + more > room:
+                # It is picked from without rejection, or some entries could never be picked.
+                slot = int(random() * (held + more))
             if slot < held:
                 return next(islice(segment, slot, None))
+            if slot < held + more:
+                return next(islice(segments[twin], slot - held, None))
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
         """Some entries, and the cursor to go on from.

@@ -178,7 +178,11 @@ class SetValue:
     def pop(self, rng: Random) -> bytes:
         """Remove and return one member; the set must not be empty. O(1)."""
         member = self.random(rng)
-        self.discard(member)
+        items = self._items
+        if isinstance(items, array):
+            self.discard(member)
+        else:
+            items.pop(member, None)
         return member
 
     def pop_many(self, count: int, rng: Random) -> list[bytes]:

@@ -105,23 +105,27 @@ class SortedSet:
 
     def add(self, member: bytes, score: float) -> bool:
         """Add a member, or change its score; True if it is new. O(log n)."""
+        return self.put(member, score) is None
+
+    def put(self, member: bytes, score: float) -> float | None:
+        """Add a member, or change its score; the score it had, None if it is new. O(log n)."""
         scores = self._scores
         if scores is None:
-            return self._add_packed(member, score)
-        order = self._order
+            return self._put_packed(member, score)
         old = scores.get(member)
-        if old is None:
-            scores[member] = score
-            order.insert(score, member)
-            if type(scores) is dict and len(scores) > SEGMENT_FROM:
-                self._scores = SegmentedDict(scores)
-            return True
-        # Equal scores leave everything as it is: 0.0 does not replace -0.0 in Redis either.
-        if old != score:
+        if old == score:
+            return old  # everything stays: 0.0 does not replace -0.0 in Redis either
+        order = self._order
+        if old is not None:
             order.delete(old, member)
-            order.insert(score, member)
+        order.insert(score, member)
+        if isinstance(scores, SegmentedDict):
+            scores.put(member, score)
+        else:
             scores[member] = score
-        return False
+            if len(scores) > SEGMENT_FROM:
+                self._scores = SegmentedDict(scores)
+        return old
 
     def remove(self, member: bytes) -> bool:
         """Remove a member; False if it was not there. O(log n), O(n) in a listpack."""
@@ -203,6 +207,13 @@ class SortedSet:
                 self._scores.pop(member, None)
         return removed
 
+    def pop(self, index: int) -> tuple[bytes, float]:
+        """Remove and return the first (0) or the last (-1); the set must not be empty."""
+        entry = self._order.pop(index)
+        if self._scores is not None:
+            self._scores.pop(entry[0], None)
+        return entry
+
     def pop_min(self, count: int = 1) -> list[tuple[bytes, float]]:
         """Remove and return up to `count` members of the lowest scores, lowest first."""
         return self.remove_range(0, count)
@@ -251,16 +262,17 @@ class SortedSet:
         """An independent set of the same entries and encoding. O(n)."""
         return SortedSet.of_scores(self._limits, dict(self._order.items()), self._scores is None)
 
-    def _add_packed(self, member: bytes, score: float) -> bool:
+    def _put_packed(self, member: bytes, score: float) -> float | None:
         order = self._order
         assert isinstance(order, Run)
         members = order.members
         if member in members:
             at = members.index(member)
-            if order.scores[at] != score:
+            old = order.scores[at]
+            if old != score:
                 del members[at], order.scores[at]
                 order.insert(score + 0.0, member)
-            return False
+            return old
         limits = self._limits
         # Redis looks before the insertion, so that a threshold of n allows n members.
         if (
@@ -269,6 +281,6 @@ class SortedSet:
         ):
             self._scores = table_of(dict(order.items()))
             self._order = RunOrder(order)
-            return self.add(member, score)
+            return self.put(member, score)
         order.insert(score + 0.0, member)
-        return True
+        return None

@@ -20,6 +20,7 @@ NOISE = st.sampled_from([b"\n", b"\r\n", b"*0\r\n", b"*-1\r\n", b" \r\n"])
 PIECES_OF_WIRE = st.one_of(
     st.lists(st.binary(max_size=30), min_size=1, max_size=5).map(REFERENCE.encode_command),
     NOISE,
+    st.text("ab'\" \t\r\0\x80", max_size=12).map(lambda line: line.encode("latin1") + b"\r\n"),
     st.sampled_from([b"PING\r\n", b"SET k 'a b'\n", b"*3\r\n$1\r\na\r\n", b"*1\r\n$3\rXabcYZ"]),
     st.sampled_from(
         [b"*x\r\n", b"*1\r\n$-1\r\n", b"*1\r\n:1\r\n", b'"\r\n', b"*12\r\n", b"*1\0\r\n"]
@@ -34,6 +35,7 @@ SCALARS = st.one_of(
     st.none(),
     st.booleans(),
     st.floats(allow_nan=False),
+    st.integers(-(10**18), 10**18).map(float),
     st.just(NULL_ARRAY),
     st.binary(max_size=9).map(lambda text: Status(text.translate(None, b"\r\n"))),
 )

@@ -59,6 +59,14 @@ def test_table_emptied_shrinks_to_one_segment_and_finds_the_rest() -> None:
     assert segment_sizes(table) == [0]
 
 
+def test_table_put_says_whether_the_key_is_new() -> None:
+    table: SegmentedDict[int] = SegmentedDict({})
+    assert all(table.put(key, 1) for key in keys(1000))
+    assert not any(table.put(key, 2) for key in keys(1000))
+    assert len(table) == 1000
+    assert set(table.values()) == {2}
+
+
 def test_table_assignment_replaces_the_value_and_keeps_the_count() -> None:
     table = SegmentedDict(dict.fromkeys(keys(1000), 1))
     table[b"key:3"] = 2
@@ -127,8 +135,17 @@ def test_scan_any_integer_cursor_ends() -> None:
         assert cursor == 0
 
 
-def test_random_key_many_picks_are_even() -> None:
-    table = SegmentedDict(dict.fromkeys(keys(1000), 1))
+@pytest.mark.parametrize("loaded", [1000, 0], ids=["loaded", "half of the segments split"])
+def test_random_key_many_picks_are_even(loaded: int) -> None:
+    table = SegmentedDict(dict.fromkeys(keys(loaded), 1))
+    for key in keys(1000):
+        table.put(key, 1)
+    if not loaded:
+        for key in keys(500, 1000):
+            table.put(key, 1)
+        for key in keys(500, 1000):
+            table.pop(key, None)
+        assert len(table._segments) == 24
     rng = Random(3)
     picks = Counter(table.random_key(rng) for _ in range(60_000))
     assert len(picks) == 1000

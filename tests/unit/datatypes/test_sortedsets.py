@@ -54,7 +54,7 @@ def test_add_existing_member_moves_it(size: int) -> None:
     value, model = zset_of(shuffled(size)), dict(shuffled(size))
     for number, (member, _) in enumerate(shuffled(size, 1)):
         score = float(number % 17)
-        assert not value.add(member, score)
+        assert value.put(member, score) == model[member]
         model[member] = score
         assert value.score(member) == score
     assert_holds(value, in_order(list(model.items())))
@@ -91,7 +91,7 @@ def test_rank_asked_between_all_kinds_of_writes_stays_right() -> None:
     for step in range(600):
         last = left[-1]
         assert value.rank(last[0]) == len(left) - 1
-        match step % 4:
+        match step % 5:
             case 0:
                 pair = (b"new%d" % step, rng.random() * RUN)
                 value.add(*pair)
@@ -102,6 +102,9 @@ def test_rank_asked_between_all_kinds_of_writes_stays_right() -> None:
                 del left[:count]
             case 2:
                 assert value.remove(left.pop(rng.randrange(40))[0])
+            case 3:
+                end = rng.choice((0, -1))
+                assert value.pop(end) == left.pop(end)
             case _:
                 start = rng.randrange(len(left) - 10)
                 assert value.remove_range(start, start + 3) == left[start : start + 3]
@@ -208,6 +211,26 @@ def test_pop_min_and_max_until_empty(size: int) -> None:
         del left[-2:]
     assert_holds(value, [])
     assert value.pop_min() == value.pop_max() == []
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("ranked", [False, True])
+def test_pop_one_of_either_end_until_empty(size: int, ranked: bool) -> None:
+    value, left, rng = zset_of(shuffled(size)), in_order(shuffled(size)), Random(5)
+    while left:
+        end = -(rng.random() < 0.6)
+        if ranked:
+            assert value.rank(left[-1][0]) == len(left) - 1
+        assert value.pop(end) == left.pop(end)
+        if len(left) % 500 == 0:
+            assert_holds(value, left)
+
+
+def test_put_new_member_had_no_score() -> None:
+    value = zset_of([])
+    for number in range(200):
+        assert value.put(b"m%d" % number, 1.0) is None
+    assert value.encoding == b"skiplist"
 
 
 def test_listpack_past_the_number_of_members_becomes_a_skiplist_for_good() -> None:

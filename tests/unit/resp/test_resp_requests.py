@@ -27,6 +27,11 @@ ACCEPTED = {
     "inline": (b"PING\r\n", [[b"PING"]]),
     "inline with LF alone": (b"PING\nECHO a\n", [[b"PING"], [b"ECHO", b"a"]]),
     "inline with blanks": (b"  SET\ta   b \r\n", [[b"SET", b"a", b"b"]]),
+    "inline of as many words as there may be and one more": (
+        b"a " * 64 + b"\n" + b"b " * 65 + b"\n",
+        [[b"a"] * 64, [b"b"] * 65],
+    ),
+    "inline with bytes that are not ASCII": (b"GET \xc3\xa9\r\n", [[b"GET", b"\xc3\xa9"]]),
     "inline with quotes": (b"SET \"a b\" 'c\\'d'\r\n", [[b"SET", b"a b", b"c'd"]]),
     "empty lines": (b"\r\n\n\r\nPING\r\n", [[b"PING"]]),
     "blank line": (b"  \r\nPING\r\n", [[b"PING"]]),
