@@ -169,6 +169,19 @@ class SegmentedDict(Generic[V]):
         Raises:
             IndexError: the table is empty.
         """
+        return self._pick(rng)[1]
+
+    def pop_random(self, rng: Random) -> bytes:
+        """Remove and return one key, picked like that. O(1)."""
+        segment, key = self._pick(rng)
+        del segment[key]
+        self._count -= 1
+        if self._count < MERGE_LOAD * len(self._segments):
+            self._merge()
+        return key
+
+    def _pick(self, rng: Random) -> tuple[dict[bytes, V], bytes]:
+        """A segment and one of its keys; see random_key."""
         if not self._count:
             raise IndexError("random pick from an empty table")
         segments, random, low = self._segments, rng.random, self._low
@@ -187,9 +200,9 @@ class SegmentedDict(Generic[V]):
                 # It is picked from without rejection, or some entries could never be picked.
                 slot = int(random() * (held + more))
             if slot < held:
-                return next(islice(segment, slot, None))
+                return segment, _key_at(segment, slot)
             if slot < held + more:
-                return next(islice(segments[twin], slot - held, None))
+                return segments[twin], _key_at(segments[twin], slot - held)
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
         """Some entries, and the cursor to go on from.
@@ -266,6 +279,14 @@ def table_of(entries: dict[bytes, V]) -> Table[V]:
     return SegmentedDict(entries) if len(entries) > SEGMENT_FROM else entries
 
 
+def _key_at(entries: dict[bytes, Any], place: int) -> bytes:
+    """The key at a place in the order of insertion. O(distance to the nearer end)."""
+    behind = len(entries) - 1 - place
+    if place <= behind:
+        return next(islice(entries, place, None))
+    return next(islice(reversed(entries), behind, None))
+
+
 def random_key(table: Table[Any], rng: Random) -> bytes:
     """One key of the table, each as likely as any other. O(1), at most SEGMENT_FROM steps.
 
@@ -274,7 +295,7 @@ def random_key(table: Table[Any], rng: Random) -> bytes:
         rng: where the chance comes from.
     """
     if type(table) is dict:
-        return next(islice(table, int(rng.random() * len(table)), None))
+        return _key_at(table, int(rng.random() * len(table)))
     assert isinstance(table, SegmentedDict)
     return table.random_key(rng)
 

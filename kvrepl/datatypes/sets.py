@@ -177,12 +177,11 @@ class SetValue:
 
     def pop(self, rng: Random) -> bytes:
         """Remove and return one member; the set must not be empty. O(1)."""
-        member = self.random(rng)
         items = self._items
-        if isinstance(items, array):
-            self.discard(member)
-        else:
-            items.pop(member, None)
+        if isinstance(items, SegmentedDict):
+            return items.pop_random(rng)
+        member = self.random(rng)
+        self.discard(member)
         return member
 
     def pop_many(self, count: int, rng: Random) -> list[bytes]:

@@ -154,6 +154,15 @@ def test_random_key_many_picks_are_even(loaded: int) -> None:
     assert min(picks.values()) > 60 - 6 * 60**0.5
 
 
+def test_pop_random_takes_each_key_once() -> None:
+    table = SegmentedDict(dict.fromkeys(keys(3000), 1))
+    rng = Random(4)
+    popped = [table.pop_random(rng) for _ in range(3000)]
+    assert sorted(popped) == sorted(keys(3000))
+    assert len(table) == 0
+    assert segment_sizes(table) == [0]
+
+
 def test_random_key_segment_fuller_than_supposed_is_picked_from_whole() -> None:
     table: SegmentedDict[int] = SegmentedDict({})
     table._segments[0].update(dict.fromkeys(keys(300), 1))
