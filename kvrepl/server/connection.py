@@ -149,7 +149,7 @@ class Connection(asyncio.Protocol):
         # TLS ends for both directions at once: run and answer now what came before.
         while self._held and client.wait is None and not client.gates & gates.CLOSING:
             self._go_on()
-        self._server.turn.now()
+        self._turn.now()
         return False
 
     def connection_lost(self, exc: Exception | None) -> None:
