@@ -1,8 +1,8 @@
 """The commands `kvrepl-server` and `kvrepl`.
 
 `kvrepl-server` takes its arguments exactly as redis-server does, which no library for command
-lines can read ([FILE|-] [--directive value ...]); `kvrepl` is an ordinary command with
-subcommands.
+lines can read ([FILE|-] [--directive value ...]); one option is not Redis's, --restore-at.
+`kvrepl` is an ordinary command with subcommands.
 """
 
 from __future__ import annotations
@@ -12,18 +12,21 @@ import glob
 import os
 import sys
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Final, NoReturn
 
 import click
 
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.config import Config, ConfigError
+from kvrepl.errors import AofError, StorageError
 from kvrepl.server.log import Log
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
 EXIT_FAILURE: Final = 1
+RESTORE_AT: Final = "--restore-at"
 
 USAGE: Final = f"""\
 Usage: kvrepl-server [/path/to/redis.conf] [options] [-]
@@ -39,6 +42,10 @@ Every directive of a Redis {REDIS_VERSION} configuration file is an option:
        kvrepl-server --port 7777 --replicaof 127.0.0.1 8888
        kvrepl-server /etc/myredis.conf --loglevel verbose -
        kvrepl-server /etc/myredis.conf --loglevel verbose
+
+To go back to a moment, with an AOF written under aof-timestamp-enabled yes:
+       kvrepl-server /etc/myredis.conf {RESTORE_AT} 2026-11-20T09:00:00Z
+restores the append-only folder as it was into a new one beside it, and serves that.
 
 Exit status: 0 after a shutdown, 1 when the start or the shutdown failed.
 """
@@ -68,6 +75,7 @@ def serve(arguments: list[str]) -> int:
         )
         return 0
     try:
+        arguments, restore_at_s = _take_moment(arguments)
         config = Config.from_args(
             arguments,
             _read_file,
@@ -78,6 +86,8 @@ def serve(arguments: list[str]) -> int:
         start_dir = os.getcwd()
         _enter_dir(config)
         log = _open_log(config)
+        if restore_at_s is not None and not _restore(config, restore_at_s, log):
+            return EXIT_FAILURE
         from kvrepl.server.app import Server  # after the answers that need no server
 
         server = Server(config, log, start_dir)
@@ -110,6 +120,60 @@ def _loop_factory() -> Callable[[], asyncio.AbstractEventLoop] | None:
 def _read_file(path: str) -> str:
     with open(path, encoding="utf-8", errors="surrogateescape") as file:
         return file.read()
+
+
+def _take_moment(arguments: list[str]) -> tuple[list[str], int | None]:
+    """Take --restore-at TIME out of the arguments.
+
+    Returns:
+        The other arguments, and the moment in Unix seconds, None where none is given.
+
+    Raises:
+        ConfigError: it is not a moment.
+    """
+    if RESTORE_AT not in arguments:
+        return arguments, None
+    from kvrepl.toolbox.aof_cut import parse_moment  # most servers never need it
+
+    at = arguments.index(RESTORE_AT)
+    text = arguments[at + 1] if at + 1 < len(arguments) else ""
+    try:
+        return arguments[:at] + arguments[at + 2 :], parse_moment(text)
+    except ValueError as error:
+        raise ConfigError(
+            f"{RESTORE_AT} needs a time like 2026-11-20T09:00:00Z or 1795165200: {error}"
+        ) from error
+
+
+def _restore(config: Config, at_s: int, log: Log) -> bool:
+    """Restore the append-only folder to a moment, and have the server start on the result.
+
+    Returns:
+        Whether it could be done; the log says why not.
+    """
+    from kvrepl.toolbox.aof_cut import restore_beside, utc
+
+    source = Path(config.dir) / config.appenddirname
+    refused = f"Can't restore {source} as of {utc(at_s)}, so there is nothing to start on"
+    if config.replicaof is not None:
+        log.warning(f"{refused}: a replica takes the dataset of its master")
+        return False
+    try:
+        restored, cut = restore_beside(source, config.appendfilename, at_s)
+    except (AofError, StorageError) as error:
+        log.warning(f"{refused}: {error} (`kvrepl aof restore` has more options)")
+        return False
+    except OSError as error:
+        log.warning(f"{refused}: {error.filename or source}: {error.strerror}")
+        return False
+    config.appenddirname = restored.folder.name
+    config.appendonly = True
+    log.notice(
+        f"Restored {source} as of {utc(at_s)} ({cut.why}) into {restored.folder}, which is served"
+        f" now. The next start needs appenddirname {config.appenddirname} and appendonly yes in"
+        f" place of {RESTORE_AT}; CONFIG REWRITE writes both"
+    )
+    return True
 
 
 def _open_log(config: Config) -> Log:

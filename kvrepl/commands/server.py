@@ -48,6 +48,8 @@ def bgsave(c: Client, argv: list[bytes]) -> Reply:
     """Asynchronously save the dataset to disk. O(1) here, O(keys) in a child."""
     if len(argv) == 2 and argv[1].lower() == b"schedule":
         return c.engine.host.bgsave(schedule=True)
+    if len(argv) == 2 and argv[1].lower() == b"cancel":  # Valkey 8.1; Redis has a syntax error
+        return c.engine.host.bgsave_cancel()
     if len(argv) > 1:
         raise SYNTAX
     return c.engine.host.bgsave(schedule=False)

@@ -373,6 +373,11 @@ class MasterSide:
             known = self._links[link] = ReplicaLink(link, ip, now_ms)
         return known
 
+    @property
+    def awaits_child(self) -> bool:
+        """Whether the snapshot of the running child is for a replica. O(replicas)."""
+        return bool(self._in_state(ReplicaState.WAIT_BGSAVE_END))
+
     def _in_state(self, state: ReplicaState) -> list[ReplicaLink]:
         return [replica for replica in self.replicas if replica.state is state]
 

@@ -268,16 +268,20 @@ class Children:
         self.active = child
         return child
 
-    def kill(self) -> None:
+    def kill(self, *, wait: bool = True) -> None:
         """Tell the running child to stop, and wait until it has. Its `on_exit` is called.
 
         Nothing where there is none. It unwinds within the encoding of one segment.
+
+        Args:
+            wait: False leaves it to the loop to reap it, in a turn of its own.
         """
         child = self.active
         if child is not None:
             os.kill(child.pid, DELIBERATE)  # it cannot be another's: we have not reaped it yet
             os.kill(child.pid, signal.SIGCONT)
-            self._reap(child, wait=True)
+            if wait:
+                self._reap(child, wait=True)
 
     def poll(self) -> None:
         """Reap the child now if it has ended (the loop would notice a little later)."""

@@ -38,6 +38,10 @@ class ServerHost:
         """BGSAVE [SCHEDULE]."""
         return self._server.saver.bgsave_command(schedule=schedule)
 
+    def bgsave_cancel(self) -> Reply:
+        """BGSAVE CANCEL."""
+        return self._server.saver.cancel_command()
+
     def bgrewriteaof(self) -> Reply:
         """BGREWRITEAOF."""
         return self._server.aof.bgrewriteaof_command()

@@ -7,7 +7,8 @@
 Nothing but a complete, fsynced file is ever given the name `dbfilename`; what fails leaves the last
 good file alone and is said in the log, in INFO, and by -MISCONF.
 
-Source: Redis 7.0 rdb.c (rdbSave, rdbSaveBackground, backgroundSaveDoneHandler), server.c.
+Source: Redis 7.0 rdb.c (rdbSave, rdbSaveBackground, backgroundSaveDoneHandler), server.c; for
+BGSAVE CANCEL, Valkey 8.1.
 """
 
 from __future__ import annotations
@@ -191,6 +192,33 @@ class Saver:
         if not self.bgsave():
             raise CommandError(b"ERR")
         return Status(b"Background saving started")
+
+    def cancel_command(self) -> Reply:
+        """BGSAVE CANCEL: no save runs or is scheduled any more, save points apart.
+
+        Valkey also ends a snapshot that replicas wait for, and with it their full syncs. Here it
+        goes on, and what is cancelled beside it is at most a scheduled save.
+
+        Raises:
+            CommandError: there is none, or replicas wait for it.
+        """
+        server = self._server
+        is_saving = self.is_saving
+        if is_saving and not server.replication.machine.master.awaits_child:
+            self.scheduled = False
+            server.log.notice("Background saving cancelled by BGSAVE CANCEL")
+            # Inside EXEC the loop reaps it: a full sync that waits for its end forks at once,
+            # and must not see half a transaction.
+            server.children.kill(wait=not server.engine.depth)
+            return Status(b"Background saving cancelled")
+        if self.scheduled:
+            self.scheduled = False
+            return Status(b"Scheduled background saving cancelled")
+        if is_saving:
+            raise CommandError(
+                b"ERR Background saving can't be cancelled: replicas wait for it to synchronize"
+            )
+        raise CommandError(b"ERR Background saving is currently not in progress or scheduled")
 
     def bgsave(self, info: SnapshotInfo | None = None, *, for_replicas: bool = False) -> bool:
         """Fork a child that saves to disk.

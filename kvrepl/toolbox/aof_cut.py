@@ -4,6 +4,7 @@
     cut = plan_cut(log, at_s)             where it ends if nothing later than a moment counts
     apply_cut(log, cut)                   in place; what is cut off is kept beside it
     restore(log, cut, target)             into a new folder; the log itself is only read
+    restore_beside(folder, name, at_s)    plan_cut and restore, into a folder named after both
 
 When was a command written? Lines `#TS:seconds` stand before the first command of each new second
 (`aof-timestamp-enabled yes`), and an RDB says when it was begun. A moment is a whole second: what
@@ -252,6 +253,33 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
         raise
     _sync_folder(target.parent)
     return open_log(target / (log.layout.filename + MANIFEST_SUFFIX))
+
+
+def restore_beside(folder: Path, filename: str, at_s: int) -> tuple[Log, Cut]:
+    """Restore a log into a folder beside its own: appendonlydir-20261120T090000Z.
+
+    Args:
+        folder: the folder of the log; only read.
+        filename: what the names of its files begin with (appendfilename).
+        at_s: the moment, a Unix second.
+
+    Returns:
+        The new log, and where it was cut.
+
+    Raises:
+        AofError: the log does not hold that moment, or cannot be read up to it.
+        FileExistsError: that folder is there, or is the one that was given.
+        OSError, StorageError: see restore.
+
+    Cost: O(bytes).
+    """
+    suffix = datetime.fromtimestamp(at_s, UTC).strftime("-%Y%m%dT%H%M%SZ")
+    if folder.name.endswith(suffix):
+        text = "it was restored to that moment already; to go on with it, leave the moment out"
+        raise FileExistsError(errno.EEXIST, text, str(folder))
+    log = open_log(folder / (filename + MANIFEST_SUFFIX))
+    cut = plan_cut(log, at_s)
+    return restore(log, cut, folder.with_name(folder.name + suffix)), cut
 
 
 def _scan_present(part: Part, *, stop_after_s: int | None = None, strict: bool = False) -> Found:

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from kvrepl.toolbox.aof_cut import utc
 from kvrepl.toolbox.aof_scan import open_log, scan
 from tests.interop.conftest import Launcher
-from tests.interop.harness import Kind, Server, wait_until
+from tests.interop.harness import Kind, Server, ServerExited, wait_until
 
 pytestmark = pytest.mark.interop
 
@@ -94,6 +95,65 @@ def test_restored_folder_has_the_dataset_of_its_moment(launch: Launcher, kind: K
             restored.start()
             assert restored.digest() == digest
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+
+
+def test_server_started_at_a_moment_serves_a_restored_folder(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, **WRITTEN_AT_ONCE, aof_timestamp_enabled="yes", save="")
+    fill(server, "wanted")
+    digest = server.digest()
+    at_s = next_second()
+    server.client().flushall()
+    server.terminate()
+    source = server.folder / "appendonlydir"
+    before = {path.name: path.read_bytes() for path in source.iterdir()}
+
+    restored = launch.prepare("kvrepl", dir=str(server.folder), save="")
+    restored.arguments = ("--restore-at", utc(at_s), "--hz", "20")
+    restored.start()
+
+    assert restored.digest() == digest
+    assert restored.client().config_get("hz") == {"hz": "20"}
+    [folder] = server.folder.glob("appendonlydir-*")
+    assert folder.name.endswith(f"-{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at_s))}")
+    assert f"as of {utc(at_s)}" in restored.log_text()
+    assert f"into {folder}, which is served now" in restored.log_text()
+    restored.client().set("after", "v", px=10**9)
+    digest = restored.digest()
+    assert {path.name: path.read_bytes() for path in source.iterdir()} == before
+
+    restored.call("CONFIG", "REWRITE")
+    restored.terminate()
+    with pytest.raises(ServerExited, match="restored to that moment already"):
+        restored.start()
+    restored.arguments = ()
+    restored.start()
+    assert restored.digest() == digest
+
+
+@pytest.mark.parametrize(
+    ("moment", "directives", "reason"),
+    [
+        ("1000", {}, "Can't restore .*: the base was written at"),
+        ("1000", {"appendfilename": "other"}, "Can't restore .*other.manifest: No such file"),
+        ("1000", {"replicaof": "127.0.0.1 1"}, "Can't restore .*: a replica takes the dataset"),
+        ("noon", {}, "--restore-at needs a time like 2026-11-20T09:00:00Z"),
+        ("", {}, "--restore-at needs a time like 2026-11-20T09:00:00Z"),
+    ],
+)
+def test_server_that_cannot_be_started_at_a_moment_says_why(
+    launch: Launcher, moment: str, directives: dict[str, str], reason: str
+) -> None:
+    first = launch("kvrepl", appendonly="yes")
+    first.terminate()
+    server = launch.prepare("kvrepl", dir=str(first.folder), **directives)
+    server.arguments = ("--restore-at", moment) if moment else ("--restore-at",)
+
+    with pytest.raises(ServerExited, match=reason) as stopped:
+        server.start()
+
+    assert stopped.value.status == 1
+    assert "Traceback" not in stopped.value.log
+    assert sorted(p.name for p in first.folder.glob("appendonlydir*")) == ["appendonlydir"]
 
 
 def test_fixed_folder_loads_in_redis_without_truncation(launch: Launcher) -> None:

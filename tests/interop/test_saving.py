@@ -14,7 +14,14 @@ import pytest
 import redis
 
 from tests.interop.conftest import Launcher
-from tests.interop.harness import Kind, Server, wait_until
+from tests.interop.harness import (
+    Kind,
+    Server,
+    follow,
+    wait_linked,
+    wait_same_data,
+    wait_until,
+)
 
 SAVE_RARELY = "100000 1"
 """A save point that is never reached: with one, a failed save closes the server for writes."""
@@ -222,6 +229,82 @@ def test_flushall_kills_the_child_and_saves_the_empty_dataset(launch: Launcher, 
     assert (server.folder / "dump.rdb").stat().st_size < full
     assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
     wait_until(lambda: not temporary_files(server), "no temporary file is left", server)
+
+
+NOTHING_TO_CANCEL = r"^Background saving is currently not in progress or scheduled$"
+
+
+def test_bgsave_cancel_ends_the_child_and_is_no_failure(launch: Launcher) -> None:
+    server = launch("kvrepl", save=SAVE_RARELY)
+    server.call("SAVE")
+    saved = (server.folder / "dump.rdb").read_bytes()
+    fill(server)
+    pid = begin_slow_save(server)
+
+    assert server.cli("BGSAVE", "CANCEL") == b"Background saving cancelled\n"
+
+    assert not Path(f"/proc/{pid}").exists()
+    assert not temporary_files(server)
+    assert (server.folder / "dump.rdb").read_bytes() == saved
+    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    with pytest.raises(redis.ResponseError, match=NOTHING_TO_CANCEL):
+        server.call("BGSAVE", "cancel")
+    assert server.call("BGSAVE")
+
+
+def test_bgsave_cancel_takes_back_a_scheduled_save_and_leaves_the_rewrite(
+    launch: Launcher,
+) -> None:
+    server = launch("kvrepl", appendonly="yes")
+    fill(server)
+    server.config_set(rdb_key_save_delay=SLOW_US)
+    server.call("BGREWRITEAOF")
+    pid = child_of(server)
+    server.call("BGSAVE", "SCHEDULE")
+
+    assert server.cli("BGSAVE", "CANCEL") == b"Scheduled background saving cancelled\n"
+    with pytest.raises(redis.ResponseError, match=NOTHING_TO_CANCEL):
+        server.call("BGSAVE", "CANCEL")
+
+    assert children_of(server.pid) == [pid]
+    os.kill(pid, signal.SIGUSR1)
+    wait_until(lambda: not server.info("persistence")["aof_rewrite_in_progress"], "done", server)
+    assert server.info("persistence")["rdb_saves"] == 0
+
+
+@pytest.mark.parametrize("diskless", ["no", "yes"])
+def test_bgsave_cancel_of_a_save_that_a_replica_awaits_is_refused(
+    launch: Launcher, diskless: str
+) -> None:
+    master, replica = launch("kvrepl", repl_diskless_sync=diskless), launch("redis")
+    fill(master, 100)
+    master.config_set(rdb_key_save_delay=SLOW_US)
+    follow(replica, master.port, wait=False)
+    child_of(master)
+
+    with pytest.raises(redis.ResponseError, match=r"can't be cancelled: replicas wait for it"):
+        master.call("BGSAVE", "CANCEL")
+
+    wait_linked(replica)
+    assert master.info("stats")["sync_full"] == 1
+
+
+def test_bgsave_cancel_inside_multi_forks_no_full_sync_in_the_middle(launch: Launcher) -> None:
+    master = launch("kvrepl", repl_diskless_sync="no")
+    replica = launch("kvrepl")
+    fill(master)
+    begin_slow_save(master)
+    follow(replica, master.port, wait=False)
+    wait_until(lambda: "state=wait_bgsave" in master.cli("INFO", "replication").decode(), "waits")
+
+    pipe = master.client().pipeline()
+    pipe.incr("counter")
+    pipe.execute_command("BGSAVE", "CANCEL")  # type: ignore[no-untyped-call]
+    pipe.incr("counter")
+    assert pipe.execute() == [1, True, 2]
+
+    wait_linked(replica)
+    wait_same_data(master, replica)
 
 
 def test_child_in_progress_is_told_by_info(launch: Launcher, kind: Kind) -> None:

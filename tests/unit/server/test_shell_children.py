@@ -101,6 +101,15 @@ def test_kill_unwinds_the_child_and_is_no_failure(tmp_path: Path) -> None:
     assert unwound.exists()
 
 
+def test_kill_without_waiting_leaves_the_child_to_the_loop() -> None:
+    def then(made: Children) -> None:
+        killed = made.active
+        made.kill(wait=False)
+        assert made.active is killed, "not reaped yet"
+
+    assert run(sleep_long, then)[1].deliberate
+
+
 def test_kill_of_a_stopped_child_does_not_hang() -> None:
     def then(made: Children) -> None:
         assert made.active is not None

@@ -15,6 +15,7 @@ from kvrepl.toolbox.aof_cut import (
     plan_cut,
     plan_repair,
     restore,
+    restore_beside,
     utc,
 )
 from kvrepl.toolbox.aof_scan import Log, items, open_log
@@ -253,3 +254,19 @@ def test_plan_repair_where_no_cut_helps_refuses(tmp_path: Path, damage: str) -> 
 
     with pytest.raises(AofError, match="not there" if damage == "missing" else "RDB is damaged"):
         plan_repair(open_log(tmp_path))
+
+
+def test_restore_beside_names_the_folder_after_its_moment(tmp_path: Path) -> None:
+    data = timestamp(10) + command(b"a") + timestamp(12) + command(b"b")
+    log = log_of(tmp_path / "log", rdb_at(9), data)
+
+    written, cut = restore_beside(log.folder, "a", 11)
+
+    assert written.folder == tmp_path / "log-19700101T000011Z"
+    assert keys_of(written) == "a"
+    assert cut.cut_bytes == len(timestamp(12) + command(b"b"))
+    assert keys_of(open_log(log.folder)) == "ab"
+    with pytest.raises(FileExistsError, match="there is something already"):
+        restore_beside(log.folder, "a", 11)
+    with pytest.raises(FileExistsError, match="restored to that moment already"):
+        restore_beside(written.folder, "a", 11)
