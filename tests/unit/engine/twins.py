@@ -16,7 +16,7 @@ from kvrepl.engine import batch
 from kvrepl.engine.client import Client
 from kvrepl.engine.dispatch import Engine
 from kvrepl.keyspace.database import Database
-from kvrepl.resp import RequestParser
+from kvrepl.resp.requests import RequestParser
 
 REFERENCE = SimpleNamespace(
     serve=batch.serve_reference, run=batch.run_reference, apply=batch.apply_reference
@@ -29,6 +29,7 @@ def _built(name: str) -> Any:
 
 
 COMPILED = _built("kvrepl.engine._batch")
+_accel = _built("kvrepl._accel")
 _lookup = _built("kvrepl.keyspace._lookup")
 
 LOOPS = [
@@ -105,7 +106,7 @@ class Bench:
         self.aof, self.replicas = Recorder(), Recorder()
         self.engine.propagation.connect(aof=self.aof, replicas=self.replicas)
         self.client = self.engine.connect()
-        self.parser = RequestParser()
+        self.parser = RequestParser() if loops is REFERENCE else _accel.RequestParser()
 
     def run(self, *lines: bytes, client: Client | None = None) -> int:
         """Run a batch of requests, one a line; returns how many were done."""
