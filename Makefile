@@ -69,7 +69,8 @@ unit: $(STAMP) ## tests without any process or socket
 property: $(STAMP) ## hypothesis alone
 	$(PYTEST) tests/property
 
-sim: $(STAMP) ## clusters under a seed; SEED= repeats one, SEEDS= runs many
+sim: export SEEDS := $(or $(SEEDS),10000)
+sim: $(STAMP) ## clusters under 10,000 seeds; SEED= repeats one, SEEDS= takes so many
 	$(PYTEST) tests/simulation
 
 fuzz: $(STAMP) ## hostile bytes, many fresh examples

@@ -66,7 +66,7 @@ def test_idle_times_and_frequencies_go_from_one_kind_to_the_other(launch: Launch
         ours = launch("kvrepl", maxmemory_policy=policy, lfu_decay_time=0)
         theirs = launch("redis", maxmemory_policy=policy, lfu_decay_time=0)
         ours.call("set", "source", "v")
-        payload = ours.client().dump("source")
+        payload: bytes = ours.call("dump", "source")
         ours.call("restore", "k", "0", payload, option, str(field))
         follow(theirs, ours.port)
         wait_same_data(ours, theirs)
