@@ -45,6 +45,8 @@ if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.server.app import Server
 
+STALL_MS: Final = 3_000
+"""Longer than from one tick to the next, of which there is one a second at least."""
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 
@@ -80,6 +82,7 @@ class ReplicationShell:
         self.link = MasterLink(server, self)
         self._waiting = WaitQueue()
         self._streaming_to: object = None
+        self._ticked_ms = self.now_ms()
 
     # ---------------------------------------------------------------- settings
 
@@ -170,8 +173,15 @@ class ReplicationShell:
                 self.carry_out(actions)
 
     def tick(self) -> None:
-        """Do what is due by the clock."""
+        """Do what is due by the clock.
+
+        A call that comes late by seconds does nothing: a long command has held us up, and what our
+        master and our replicas sent meanwhile is to be read before they are called silent.
+        """
         now_ms = self.now_ms()
+        stalled_ms, self._ticked_ms = now_ms - self._ticked_ms, now_ms
+        if stalled_ms > STALL_MS:
+            return
         if now_ms >= self.machine.next_deadline_ms():
             self.carry_out(self.machine.tick(now_ms))
         self.diskless.tick()

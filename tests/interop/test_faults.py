@@ -519,3 +519,21 @@ def test_swapdb_transfer_that_is_cut_leaves_the_aof_of_the_replica_on(
         replica,
     )
     assert replica.info("persistence")["aof_enabled"] == 1
+
+
+@pytest.mark.parametrize("held_up", ["master", "replica"])
+def test_server_held_up_by_a_command_does_not_call_its_peer_silent(
+    launch: Launcher, held_up: str
+) -> None:
+    settings = {"repl_timeout": 4, "repl_ping_replica_period": 1}
+    master, replica = launch("kvrepl", **settings), launch("kvrepl", **settings)
+    follow(replica, master.port)
+
+    (master if held_up == "master" else replica).call("DEBUG", "SLEEP", "6")
+    master.call("SET", "k", "v")
+    wait_same_data(master, replica)
+
+    if held_up == "replica":
+        assert "MASTER timeout" not in replica.log_text()
+    else:
+        assert "Disconnecting timedout replica" not in master.log_text()
