@@ -6,7 +6,7 @@ import pytest
 import redis
 
 from tests.interop.conftest import Launcher
-from tests.interop.harness import Kind, Pair, Server, follow, wait_same_data
+from tests.interop.harness import Kind, Pair, Server, follow, wait_same_data, wait_until
 
 MIB = 1 << 20
 
@@ -55,7 +55,10 @@ def test_evictions_reach_the_replica_and_both_stay_equal(
     assert int(master.info("stats")["evicted_keys"]) > 1000
     wait_same_data(master, replica)
     assert int(replica.info("stats")["evicted_keys"]) == 0
-    assert replica.call("dbsize") == master.call("dbsize")
+    # A master at its limit may evict once more between two looks.
+    wait_until(
+        lambda: replica.call("dbsize") == master.call("dbsize"), "both have as many keys", replica
+    )
 
 
 def test_idle_times_and_frequencies_go_from_one_kind_to_the_other(launch: Launcher) -> None:
