@@ -220,7 +220,7 @@ def set(self, key, value, keep_ttl=False):
                 <object> segment_of(self, ACCESSED, key), key
             )
     if dict_size(get_slot(<PyObject *> self, BLOCKED_KEYS)):
-        self._signal_ready(key, value)
+        self.signal_ready(key)
 
 
 def changed(self, key, kind, event, long long count=1):

@@ -265,8 +265,6 @@ class Database:
                 if access is not None:
                     access.touched(self.accessed[i], key)
             segment[key] = value
-            if self.blocked_keys:
-                self._signal_ready(key, value)
         else:
             segment[key] = value
             keyspace = self.keyspace
@@ -274,8 +272,8 @@ class Database:
                 keyspace.access.created(self.accessed[i], key)
             if keyspace.notify_flags & NOTIFY_NEW:
                 keyspace.notify(NOTIFY_NEW, b"new", key, self)
-            if self.blocked_keys:
-                self._signal_ready(key, value)
+        if self.blocked_keys:
+            self.signal_ready(key)
 
     def delete(self, key: bytes) -> bool:
         """Remove a key and its time to live; False where there was none. O(1).
@@ -314,10 +312,6 @@ class Database:
     def signal_ready(self, key: bytes) -> None:
         """A collection got elements, or another value or none is there: who waits may go on."""
         if self.blocked_keys and key in self.blocked_keys:
-            self.keyspace.sink.ready(self, key)
-
-    def _signal_ready(self, key: bytes, value: Value) -> None:
-        if key in self.blocked_keys:
             self.keyspace.sink.ready(self, key)
 
     # ---------------------------------------------------------------- expiry

@@ -19,13 +19,12 @@ Source: what redis-check-aof.c checks, and what its --fix and --truncate-to-time
 from __future__ import annotations
 
 import functools
-import json
 import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, NamedTuple, ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 import click
 
@@ -61,12 +60,10 @@ from kvrepl.toolbox.aof_scan import (
 )
 from rdb import RdbError
 from rdb.cli import exits
-from rdb.cli.form import bytes_form
+from rdb.cli.form import Json, bytes_form
+from rdb.cli.lines import Lines
 from rdb.reader import RdbReader
 from rdb.records import Function, Key
-
-BATCH_BYTES: Final = 1 << 16
-_ENCODER: Final = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -258,7 +255,7 @@ def dump_command(path: str, resp: bool, from_offset: int | None, skip_rdb: bool)
     log = open_log(path)
     if from_offset is not None and log.manifest is not None:
         raise click.UsageError("--from needs a single file")
-    output = _Output()
+    output = Lines()
     status = exits.OK
     for part in log.parts:
         if part.size_bytes is None:
@@ -318,44 +315,21 @@ def _rdb_as_commands(part: Part) -> Iterator[bytes]:
     reader.close()
 
 
-class _Output:
-    """Standard output, written in batches."""
-
-    def __init__(self) -> None:
-        self._stream = sys.stdout.buffer
-        self._batch: list[bytes] = []
-        self._batch_bytes = 0
-
-    def add(self, data: bytes) -> None:
-        """Append bytes."""
-        self._batch.append(data)
-        self._batch_bytes += len(data)
-        if self._batch_bytes >= BATCH_BYTES:
-            self.flush()
-
-    def flush(self) -> None:
-        """Write what is waiting."""
-        self._stream.write(b"".join(self._batch))
-        self._stream.flush()
-        self._batch.clear()
-        self._batch_bytes = 0
-
-
-def _print(output: _Output, lines: Iterator[Line], resp: bool) -> None:
+def _print(output: Lines, lines: Iterator[Line], resp: bool) -> None:
     db = 0
     for line in lines:
         if resp:
-            output.add(encode_command(line.argv))
+            output.raw(encode_command(line.argv))
             continue
         if len(line.argv) == 2 and line.argv[0].upper() == b"SELECT":
             db = parse_int(line.argv[1]) or 0
-        form: dict[str, object] = {"file": line.part.name}
+        form: dict[str, Json] = {"file": line.part.name}
         if line.offset is not None:
             form |= {"offset": line.offset, "end": line.end}
         if line.time_s is not None:
             form["time"] = line.time_s
         form |= {"db": db, "argv": [bytes_form(arg) for arg in line.argv]}
-        output.add(_ENCODER.encode(form).encode() + b"\n")
+        output.add(form)
 
 
 # ------------------------------------------------------------------- fix, truncate, restore
