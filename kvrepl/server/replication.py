@@ -47,6 +47,24 @@ if TYPE_CHECKING:
 
 STALL_MS: Final = 3_000
 """Longer than from one tick to the next, of which there is one a second at least."""
+_COPIED: Final = (
+    "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
+    "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
+    "repl_diskless_sync_ring_size", "repl_diskless_sync_max_stall", "repl_diskless_load",
+    "repl_max_concurrent_full_syncs", "repl_backpressure", "repl_backpressure_max_delay",
+    "repl_compression", "replica_refuse_empty_master",
+    "min_replicas_to_write", "min_replicas_max_lag",
+    "replica_announced", "replica_priority", "replica_read_only", "masterauth",
+)  # fmt: skip
+"""What the machines read under the names and in the form of the configuration."""
+_ADAPTED: Final = (
+    "masteruser", "replica_announce_ip", "replica_announce_port", "port", "tls_port",
+    "tls_replication", "save", "replica_serve_stale_data",
+)  # fmt: skip
+"""What they get in another form, and what only moves the gates."""
+SETTINGS: Final = tuple(name.replace("_", "-") for name in (*_COPIED, *_ADAPTED))
+"""The directives after a change of which `apply_settings` is due."""
+
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 
@@ -95,15 +113,7 @@ class ReplicationShell:
 
     def _copy_settings(self) -> None:
         config, settings = self._server.config, self._settings
-        for name in (
-            "repl_timeout", "repl_ping_replica_period", "repl_backlog_size", "repl_backlog_ttl",
-            "repl_diskless_sync", "repl_diskless_sync_delay", "repl_diskless_sync_max_replicas",
-            "repl_diskless_sync_ring_size", "repl_diskless_sync_max_stall", "repl_diskless_load",
-            "repl_max_concurrent_full_syncs", "repl_backpressure", "repl_backpressure_max_delay",
-            "repl_compression", "replica_refuse_empty_master",
-            "min_replicas_to_write", "min_replicas_max_lag",
-            "replica_announced", "replica_priority", "replica_read_only", "masterauth",
-        ):  # fmt: skip
+        for name in _COPIED:
             setattr(settings, name, getattr(config, name))
         settings.masteruser = config.masteruser.encode()
         settings.replica_announce_ip = config.replica_announce_ip.encode()

@@ -16,6 +16,7 @@ from kvrepl.config import ConfigError
 from kvrepl.errors import CommandError
 from kvrepl.server.clients import raise_open_files_limit
 from kvrepl.server.listeners import ListenError
+from kvrepl.server.replication import SETTINGS as REPLICATION_SETTINGS
 from kvrepl.server.tls import TlsError
 
 if TYPE_CHECKING:
@@ -34,18 +35,6 @@ LISTPACK_SETTINGS = (
     "zset-max-listpack-entries",
     "zset-max-listpack-value",
 )
-
-REPLICATION_SETTINGS = (
-    "repl-timeout", "repl-ping-replica-period", "repl-backlog-size", "repl-backlog-ttl",
-    "repl-diskless-sync", "repl-diskless-sync-delay", "repl-diskless-sync-max-replicas",
-    "repl-diskless-load", "min-replicas-to-write", "min-replicas-max-lag", "replica-announced",
-    "replica-priority", "replica-read-only", "replica-announce-ip", "replica-announce-port",
-    "masterauth", "masteruser", "replica-serve-stale-data", "save",
-    "repl-max-concurrent-full-syncs", "replica-refuse-empty-master",
-    "repl-diskless-sync-ring-size", "repl-diskless-sync-max-stall",
-    "repl-compression", "repl-backpressure", "repl-backpressure-max-delay",
-    "port", "tls-port", "tls-replication",
-)  # fmt: skip
 
 AOF_SETTINGS = (
     "appendfsync", "no-appendfsync-on-rewrite", "aof-timestamp-enabled", "aof-use-rdb-preamble",
