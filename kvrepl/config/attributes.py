@@ -52,6 +52,7 @@ class Attributes:
     use_exit_on_panic: bool
     watchdog_period: int
     disable_thp: bool
+    arena_huge_pages: bool
     oom_score_adj: str
     oom_score_adj_values: ThreeScoresValue
     hz: int

@@ -51,7 +51,7 @@ from kvrepl.server.listeners import ListenError, Listeners
 from kvrepl.server.log import Log
 from kvrepl.server.memory import ProcessMeter
 from kvrepl.server.monitoring import Monitoring
-from kvrepl.server.process import Supervisor, Title, disable_huge_pages
+from kvrepl.server.process import Supervisor, Title, disable_huge_pages, wants_huge_pages
 from kvrepl.server.replication import ReplicationShell
 from kvrepl.server.saver import MISCONF, LoadError, LoadProgress, Saver
 from kvrepl.server.shutdown import Shutdown
@@ -209,7 +209,7 @@ class Server:
         self.signals.install()
         self.title.show_server(config)
         if config.disable_thp:
-            disable_huge_pages(log)
+            disable_huge_pages(log, but_asked_for=wants_huge_pages(config))
         log.warning("Server initialized")
         self.supervisor.starting()
         self.cron.start()

@@ -25,6 +25,7 @@ import psutil
 from kvrepl.keyspace.sizes import SLOT_BYTES, key_bytes
 from kvrepl.resp import ACCELERATED
 from kvrepl.scripting.runtime import Scripting
+from kvrepl.server.process import wants_huge_pages
 
 allocator: Any
 try:
@@ -119,7 +120,7 @@ class ProcessMeter:
     def __init__(self, server: Server) -> None:
         self._server = server
         self._process = psutil.Process()
-        self._gauge = _gauge(self.look_at_rss(), server.rng)
+        self._gauge = _gauge(self.look_at_rss(), server.rng, wants_huge_pages(server.config))
         self.start_bytes = self.peak_bytes = self._gauge.used_bytes()
 
     @property
@@ -160,8 +161,8 @@ class ProcessMeter:
         return used_bytes
 
 
-def _gauge(base_bytes: int, rng: Random) -> Counted | Estimated:
-    if ACCELERATED and allocator is not None and allocator.install():
+def _gauge(base_bytes: int, rng: Random, huge_pages: bool) -> Counted | Estimated:
+    if ACCELERATED and allocator is not None and allocator.install(huge_pages):
         return Counted(base_bytes)
     return Estimated(base_bytes, rng)
 

@@ -3,7 +3,9 @@
     title        what `ps` and `top` show: "kvrepl-server *:6379" instead of the interpreter with
                  its arguments. Written over the arguments in the process's own memory, and cut to
                  their length: behind them lies the environment, which getenv(3) still reads.
-    huge pages   off (disable-thp): with them a fork copies 2 MiB for each byte that is written
+    huge pages   off (disable-thp) but where we ask for them ourselves (arena-huge-pages): for small
+                 blocks, on kernels that split a shared huge page when it is written to. Older
+                 ones copy 2 MiB for each byte that is written after a fork
     supervisor   systemd hears READY=1 and STOPPING=1, upstart sees SIGSTOP
 
 None of this is worth failing for: what the system refuses is logged, or left.
@@ -16,8 +18,11 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
+import re
 import signal
 import socket
+import sys
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -26,6 +31,9 @@ if TYPE_CHECKING:
 
 PR_SET_NAME: Final = 15
 PR_SET_THP_DISABLE: Final = 41
+PR_THP_DISABLE_EXCEPT_ADVISED: Final = 1 << 1
+SPLITTING_KERNEL: Final = (5, 8)
+"""The first Linux that copies 4 KiB, not 2 MiB, on a write to a huge page shared by fork(2)."""
 NAME: Final = "kvrepl-server"
 _ARG_START: Final = 48 - 3  # proc(5) counts from 1; two fields stand before those we split
 _ARG_END: Final = 49 - 3
@@ -89,22 +97,41 @@ def _argument_area() -> tuple[int, int]:
     return (start, end - start) if 0 < start < end else (0, 0)
 
 
-def _prctl(option: int, argument: object) -> int:
+def _prctl(option: int, argument: object, flags: int = 0) -> int:
     try:
-        return int(ctypes.CDLL(None).prctl(option, argument, 0, 0, 0))
+        return int(ctypes.CDLL(None).prctl(option, argument, ctypes.c_ulong(flags), 0, 0))
     except (AttributeError, OSError):
         return -1
 
 
-def disable_huge_pages(log: Log) -> None:
-    """Turn transparent huge pages off for this process, where the system has them on."""
+def wants_huge_pages(config: Config) -> bool:
+    """Whether arenas are to ask for huge pages: where that makes a fork shorter, and no more."""
+    found = re.match(r"(\d+)\.(\d+)", platform.release())
+    return (
+        config.arena_huge_pages
+        and sys.platform == "linux"
+        and found is not None
+        and (int(found[1]), int(found[2])) >= SPLITTING_KERNEL
+    )
+
+
+def disable_huge_pages(log: Log, *, but_asked_for: bool) -> None:
+    """Turn transparent huge pages off for this process, where the system has them on.
+
+    Args:
+        log: told where that is refused.
+        but_asked_for: leave those for which we ask. Linux knows that since 6.18; before, all go.
+    """
     try:
         with open("/sys/kernel/mm/transparent_hugepage/enabled") as file:
             if "[always]" not in file.read():
                 return
     except OSError:
         return
-    if _prctl(PR_SET_THP_DISABLE, ctypes.c_ulong(1)) != 0:
+    on = ctypes.c_ulong(1)
+    if but_asked_for and _prctl(PR_SET_THP_DISABLE, on, PR_THP_DISABLE_EXCEPT_ADVISED) == 0:
+        return
+    if _prctl(PR_SET_THP_DISABLE, on) != 0:
         log.warning(
             "WARNING you have Transparent Huge Pages (THP) support enabled in your kernel, and"
             " this process could not opt out of it. This will create latency and memory usage"

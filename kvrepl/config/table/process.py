@@ -87,6 +87,13 @@ PROCESS: Final[tuple[Setting, ...]] = (
         flags=Flags.HIDDEN,
     ),
     yes_no("disable-thp", True, "No transparent huge pages.", flags=Flags.IMMUTABLE),
+    yes_no(
+        "arena-huge-pages",
+        True,
+        "But for small blocks, where the kernel splits them on a write (Linux 5.8 and newer): a"
+        " shorter.",
+        flags=Flags.IMMUTABLE | Flags.OWN,
+    ),
     choice(
         "oom-score-adj",
         "no yes relative absolute",

@@ -6,6 +6,7 @@ import importlib.util
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -103,3 +104,57 @@ assert abs(a.used_bytes() - before) < 300_000, a.used_bytes() - before
 assert a.survey(1 << 40) == a.small_bytes()
 """
     run(program)
+
+
+def may_have_huge_pages() -> bool:
+    try:
+        text = Path("/sys/kernel/mm/transparent_hugepage/enabled").read_text()
+    except OSError:
+        return False
+    return "[never]" not in text
+
+
+@needs_counter
+@pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
+def test_arenas_in_huge_pages_are_huge_and_go_back_to_the_system() -> None:
+    program = """
+import re
+from kvrepl.server import _allocator as a
+assert a.install(huge_pages=True)
+def resident(field):
+    with open("/proc/self/smaps_rollup") as f:
+        return int(re.search(field + r":\\s+(\\d+)", f.read())[1]) << 10
+empty, before = resident("AnonHugePages"), resident("Rss")
+for _ in range(3):
+    held = [b"%0100d" % i for i in range(500_000)]
+    assert resident("AnonHugePages") - empty > 48 << 20, resident("AnonHugePages") - empty
+    assert all(int(value) == i for i, value in enumerate(held))
+    assert a.survey(1 << 40) > 64 << 20
+    del held
+    assert resident("Rss") - before < 12 << 20, resident("Rss") - before
+"""
+    run(program)
+
+
+@needs_counter
+@pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
+def test_child_sees_its_moment_in_huge_pages_and_shares_what_is_not_written() -> None:
+    program = """
+import os, re
+from kvrepl.server import _allocator as a
+assert a.install(huge_pages=True)
+held = [bytearray(b"%0100d" % i) for i in range(300_000)]
+go, told = os.pipe()
+pid = os.fork()
+if pid == 0:
+    os.read(go, 1)
+    with open("/proc/self/smaps_rollup") as f:
+        dirty = int(re.search(r"Private_Dirty:\\s+(\\d+)", f.read())[1]) << 10
+    same = all(int(value) == i for i, value in enumerate(held))
+    os._exit(0 if same and dirty < 16 << 20 else 1)
+for value in held[::1000]:
+    value[:] = b"7" * 100
+os.write(told, b"x")
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert run(program) == "0"
