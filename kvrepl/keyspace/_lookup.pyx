@@ -23,6 +23,7 @@ cdef extern from "Python.h":
     PyObject *Py_False
     Py_ssize_t dict_size "PyDict_GET_SIZE"(PyObject *)
     PyObject *list_item "PyList_GET_ITEM"(PyObject *, Py_ssize_t)
+    Py_ssize_t list_size "PyList_GET_SIZE"(PyObject *)
 
 cdef long long NOTIFY_KEY_MISS = _NOTIFY_KEY_MISS
 cdef long long NOTIFY_NEW = _NOTIFY_NEW
@@ -34,7 +35,7 @@ cdef Py_ssize_t ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
 
 NAMES = (
     "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string",
-    "edit_string", "set", "changed",
+    "edit_string", "set", "changed", "__len__", "expires_count", "has_keys",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -234,3 +235,31 @@ def changed(self, key, kind, event, long long count=1):
         (<object> keyspace).sink.invalidated(self, key)
     if get_int(keyspace, NOTIFY_FLAGS) & <long long> kind:
         (<object> keyspace).notify(kind, event, key, self)
+
+
+cdef inline Py_ssize_t keys_in(object db, Py_ssize_t row):
+    """The sizes of a row's dicts together; no reference is counted, so nothing is written.
+
+    After a fork a counted reference costs a page: a thousand dicts of each database would be
+    copied to learn how many keys there are.
+    """
+    cdef PyObject *segments = get_slot(<PyObject *> db, row)
+    cdef Py_ssize_t i, keys = 0
+    for i in range(list_size(segments)):
+        keys += dict_size(list_item(segments, i))
+    return keys
+
+
+def __len__(self):
+    """See kvrepl.keyspace.database.Database.__len__."""
+    return keys_in(self, SEGMENTS)
+
+
+def expires_count(self):
+    """See kvrepl.keyspace.database.Database.expires_count."""
+    return keys_in(self, EXPIRES)
+
+
+def has_keys(self):
+    """See kvrepl.keyspace.database.Database.has_keys."""
+    return keys_in(self, SEGMENTS) != 0

@@ -105,6 +105,10 @@ class Database:
         """Keys held, expired ones included. O(segments)."""
         return sum(map(len, self.segments))
 
+    def has_keys(self) -> bool:
+        """Whether there is any, expired ones included. O(segments)."""
+        return any(self.segments)
+
     def expires_count(self) -> int:
         """Keys with a time to live. O(segments)."""
         return sum(map(len, self.expires))

@@ -128,7 +128,7 @@ class Keyspace:
 
     def nonempty(self) -> Iterator[Database]:
         """The databases that hold keys, in order of number."""
-        return (db for db in self.databases if any(db.segments))
+        return (db for db in self.databases if db.has_keys())
 
 
 def _accelerate() -> None:

@@ -133,6 +133,7 @@ class Bench:
         return {
             "data": [sorted((k, bytes(repr(v), "utf8"), at) for k, v, at in db.items())
                      if not _has_objects(db) else len(db) for db in keyspace.databases],
+            "keys": [(len(db), db.expires_count(), db.has_keys()) for db in keyspace.databases],
             "aof": self.aof.data,
             "replicas": self.replicas.data,
             "counters": (keyspace.dirty, keyspace.hits, keyspace.misses, keyspace.expired),
