@@ -339,7 +339,7 @@ class Aof:
         server = self._server
         try:
             for path, pid in startup.leftovers(server.disk, self.log.layout):
-                if pid is None or pid == os.getpid() or not psutil.pid_exists(pid):
+                if pid is None or pid == os.getpid() or not _is_alive(pid):
                     server.log.notice(f"Removing the temporary file {path} of a killed process")
                     server.disk.unlink(path)
         except StorageError as error:
@@ -488,6 +488,14 @@ def _entries(db: Database, progress: Callable[[int], object]) -> Iterator[Entry]
     for key, value, at_ms in db.items():
         yield key, type_name(value), value, at_ms
         progress(1)
+
+
+def _is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and is still to be reaped does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def _close(action: CloseFile) -> None:

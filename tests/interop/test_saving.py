@@ -8,8 +8,10 @@ from __future__ import annotations
 import os
 import resource
 import signal
+import subprocess
 from pathlib import Path
 
+import psutil
 import pytest
 import redis
 
@@ -138,6 +140,23 @@ def test_bgsave_child_of_a_killed_server_ends_with_it(launch: Launcher) -> None:
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone")
     assert not temporary_files(server)
     assert not (server.folder / "dump.rdb").exists()
+
+
+def test_temporary_files_of_the_dead_are_removed_at_the_start(launch: Launcher) -> None:
+    server = launch.prepare("kvrepl")
+    with subprocess.Popen(["true"]) as ended, subprocess.Popen(["sleep", "60"]) as running:
+        # A child that outlived its server is only reaped when init gets round to it.
+        zombie = psutil.Process(ended.pid)
+        wait_until(lambda: zombie.status() == psutil.STATUS_ZOMBIE, "an end nobody waited for")
+        kept = f"temp-{running.pid}.rdb"
+        for name in (f"temp-rewriteaof-bg-{ended.pid}.aof", kept):
+            (server.folder / name).touch()
+
+        try:
+            server.start()
+            assert temporary_files(server) == [kept]
+        finally:
+            running.kill()
 
 
 def test_rewrite_child_of_a_killed_server_ends_with_it(launch: Launcher) -> None:
