@@ -11,7 +11,7 @@ import os
 from types import SimpleNamespace
 from typing import Any
 
-_MODULES = ("_strings", "_listpack", "_packed", "_keys")
+_MODULES = ("_strings", "_listpack", "_packed", "_keys", "_text")
 
 
 def _found() -> Any:

@@ -17,15 +17,25 @@ quicklist.h, dict.h and stream.h on 64-bit machines; the size classes of jemallo
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache
 from typing import Any, Final
 
 from rdb.arrays import Array
+from rdb.blobs import listpack
 from rdb.constants import TYPE_STREAM_LISTPACKS_3
 from rdb.lengths import decode_length
 from rdb.records import Key
 from rdb.streams import Stream, StreamId, encode_stream
 from rdb.strings import decode_string
-from rdb.values import ExpiringHash, encode_quicklist, pack_hash, pack_zset
+from rdb.values import (
+    LIST_MAX_LISTPACK_SIZE,
+    NODE_ENTRY_OVERHEAD,
+    ExpiringHash,
+    encode_quicklist,
+    node_limits,
+    pack_hash,
+    pack_zset,
+)
 
 _OBJECT_BYTES: Final = 16
 _DICT_BYTES: Final = 56
@@ -50,9 +60,13 @@ MAX_INTSET_ENTRIES: Final = 512
 MAX_HASH_LISTPACK_ENTRIES: Final = 512
 MAX_ZSET_LISTPACK_ENTRIES: Final = 128
 MAX_LISTPACK_VALUE_BYTES: Final = 64
+_ONE_NODE_BYTES: Final = node_limits(LIST_MAX_LISTPACK_SIZE)[0] - len(listpack.EMPTY)
 _I64: Final = range(-(1 << 63), 1 << 63)
+_SIZES_KEPT: Final = 1 << 10
+"""hot: benchmarks/rdb. A file asks for the same few sizes again and again."""
 
 
+@lru_cache(maxsize=_SIZES_KEPT)
 def allocated(size_bytes: int) -> int:
     """What jemalloc sets aside for `size_bytes`: 8, steps of 16, then four to each doubling."""
     if size_bytes <= 8:
@@ -63,6 +77,7 @@ def allocated(size_bytes: int) -> int:
     return ((size_bytes - 1 >> shift) + 1) << shift
 
 
+@lru_cache(maxsize=_SIZES_KEPT)
 def sds_bytes(length: int) -> int:
     """What a string of its own takes; the header grows with the length."""
     if 0 < length < 32:
@@ -116,6 +131,10 @@ def _are_short(texts: Iterable[bytes]) -> bool:
 
 
 def _list(value: list[bytes]) -> int:
+    # hot: benchmarks/rdb. Most lists have one node; see rdb.values.encode_quicklist.
+    if value and sum(map(len, value)) + len(value) * NODE_ENTRY_OVERHEAD <= _ONE_NODE_BYTES:
+        node_bytes = allocated(len(listpack.encode(value)))
+        return _QUICKLIST_BYTES + _QUICKLIST_NODE_BYTES + node_bytes
     encoded = encode_quicklist(value, compress=False)
     nodes, pos = decode_length(encoded, 0)
     size = _QUICKLIST_BYTES + nodes * _QUICKLIST_NODE_BYTES

@@ -50,7 +50,8 @@ _I64: Final = struct.Struct("<q")
 LIST_MAX_LISTPACK_SIZE: Final = -2
 _LISTPACK_BYTES_OF_FILL: Final = {-1: 4096, -2: 8192, -3: 16384, -4: 32768, -5: 65536}
 _SAFE_LISTPACK_BYTES: Final = 8192
-_QUICKLIST_ENTRY_OVERHEAD: Final = 8
+NODE_ENTRY_OVERHEAD: Final = 8
+"""What a quicklist allows for the head and backlen of an element, bytes."""
 _MAX_INTEGER_SCORE: Final = 2.0**62
 PLAIN_NODE_BYTES: Final = 1 << 30
 """From this size an element stands alone in a PLAIN node (quicklist's packed_threshold)."""
@@ -596,7 +597,7 @@ def encode_quicklist(
             nodes.append(b"\x01" + encode_string(element, compress))
             continue
         # Redis allows for an entry's overhead with a flat figure, not the true one.
-        grown_bytes = node_bytes + len(element) + _QUICKLIST_ENTRY_OVERHEAD
+        grown_bytes = node_bytes + len(element) + NODE_ENTRY_OVERHEAD
         if node and (
             grown_bytes > max_bytes or (max_entries is not None and len(node) >= max_entries)
         ):

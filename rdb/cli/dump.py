@@ -12,7 +12,7 @@ from rdb.cli.lines import Lines
 from rdb.cli.render import CSV_HEADER, commands, csv_rows, request, restore
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source
-from rdb.cli.text import key_text, value_text
+from rdb.cli.text import key_line
 from rdb.dialect import REDIS
 from rdb.errors import RdbError
 from rdb.records import Function, Key, Record
@@ -85,10 +85,9 @@ class Dump:
             self._lines.raw(csv_rows(whole))
         elif self._form == "json":
             if self._keys_only:
-                text = key_text(key, file_bytes=len(key.value))
+                self._lines.raw(key_line(key, more=b',"bytes":%d' % len(key.value)))
             else:
-                text = key_text(whole, value=value_text(whole))
-            self._lines.raw(text.encode() + b"\n")
+                self._lines.raw(key_line(whole, with_value=True))
         else:
             if self._form == "restore":
                 made = restore(key, self._dialect, replace=self._replace)

@@ -9,14 +9,18 @@ from __future__ import annotations
 
 import heapq
 import json
+from collections import defaultdict
+from collections.abc import Callable
 from typing import Final, NamedTuple, TypeVar
 
 import click
 
 from rdb.cli import exits
 from rdb.cli.form import Json, bytes_form
+from rdb.cli.lines import Lines
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source
+from rdb.cli.text import key_line
 from rdb.errors import RdbError
 from rdb.records import Key
 from rdb.sizes import memory_usage
@@ -64,7 +68,7 @@ class Survey:
         self, top: int, separator: bytes, depth: int, max_prefixes: int = MAX_PREFIXES
     ) -> None:
         self.total = Tally()
-        self.kinds: dict[str, Tally] = {}
+        self.kinds: defaultdict[str, Tally] = defaultdict(Tally)
         self.prefixes: dict[bytes, Tally] = {}
         self.others = Tally()
         self._largest: list[Large] = []
@@ -83,7 +87,7 @@ class Survey:
         used_bytes = memory_usage(key)
         kind = key.kind
         self.total.add(used_bytes, file_bytes)
-        self.kinds.setdefault(kind, Tally()).add(used_bytes, file_bytes)
+        self.kinds[kind].add(used_bytes, file_bytes)
         self._prefix_tally(key.key).add(used_bytes, file_bytes)
         # hot: benchmarks/rdb. Few keys are among the largest.
         if self._top and (
@@ -122,15 +126,36 @@ def elements_of(key: Key) -> int:
     return len(value.payload if kind == "module" else value)
 
 
-def survey(source: Source, found: Survey, selection: Selection, account: Account) -> None:
-    """Read everything.
+class Listing:
+    """Prints every key with its sizes, as JSON Lines."""
+
+    def __init__(self) -> None:
+        self.lines = Lines()
+
+    def add(self, key: Key, file_bytes: int) -> None:
+        """Print a key with a decoded value. Cost: O(its size)."""
+        sizes = (file_bytes, memory_usage(key), elements_of(key))
+        more = b',"file_bytes":%d,"used_bytes":%d,"elements":%d' % sizes
+        self.lines.raw(key_line(key, more=more))
+
+
+def each_key(
+    source: Source, add: Callable[[Key, int], None], selection: Selection, account: Account
+) -> None:
+    """Give each selected key, its value decoded, and the bytes of that in the file to `add`.
 
     Raises:
-        RdbError, OSError: see Source.records.
+        RdbError, OSError: see Source.records. A key whose value is damaged counts as dropped.
     """
     for record in source.records(raw_values=True):
         if isinstance(record, Key) and selection.admits(record, account):
-            found.add(decoded(record, source.dialect), len(record.value))
+            try:
+                key = decoded(record, source.dialect)
+            except RdbError:
+                account.kept -= 1
+                account.dropped += 1
+                raise
+            add(key, len(record.value))
 
 
 def _tally_form(tally: Tally) -> dict[str, Json]:
@@ -205,9 +230,16 @@ def _print(found: Survey, top: int) -> None:
     "--depth", type=click.IntRange(min=1), default=1, help="How many parts make a prefix."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@click.option("--list", "as_list", is_flag=True, help="Print every key, as JSON Lines, instead.")
 @selecting
 def memory(
-    file: str, top: int, separator: str, depth: int, as_json: bool, **options: object
+    file: str,
+    top: int,
+    separator: str,
+    depth: int,
+    as_json: bool,
+    as_list: bool,
+    **options: object,
 ) -> int:
     """Show which keys, types and prefixes of FILE take a server's memory.
 
@@ -219,20 +251,22 @@ def memory(
     """
     if not separator:
         raise click.UsageError("--separator cannot be empty")
+    if as_list and as_json:
+        raise click.UsageError("--list and --json exclude each other")
     selection = selection_of(**options)  # type: ignore[arg-type]
     found = Survey(top, separator.encode("utf-8", "surrogateescape"), depth)
+    listing = Listing() if as_list else None
     account = Account()
     status = exits.OK
     with open_source(file) as source:
         try:
-            survey(source, found, selection, account)
+            each_key(source, found.add if listing is None else listing.add, selection, account)
         except RdbError as error:
             click.echo(f"{source.name}: damaged: {error}", err=True)
-            # The key whose value turned out to be damaged was admitted, not surveyed.
-            account.dropped += account.kept - found.total.keys
-            account.kept = found.total.keys
             status = exits.DAMAGED
-        if as_json:
+        if listing is not None:
+            listing.lines.flush()
+        elif as_json:
             click.echo(json.dumps(survey_form(found, top), ensure_ascii=False))
         else:
             _print(found, top)

@@ -125,7 +125,8 @@ def decoded(key: Key, dialect: Dialect) -> Key:
         raise RdbError("the value ends early", key=key.key) from None
     if end != len(key.value):
         raise RdbError("the value ends before its frame", key=key.key)
-    return key._replace(value=value)
+    # hot: benchmarks/rdb. Key._replace takes three times as long.
+    return Key(key.db, key.key, key.type_code, value, key.expires_at_ms, key.idle_s, key.freq)
 
 
 _OPTIONS = (

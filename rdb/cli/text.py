@@ -1,7 +1,7 @@
-"""Keys as JSON text: what rdb.cli.form makes objects of, written at once.
+"""Keys as lines of JSON: what rdb.cli.form makes objects of, written at once.
 
-    key_text      the text of key_form, with the value or its size where they are given
-    value_text    the text of value_form
+    key_line        a key, with its value or without; compiled in rdb._text
+    value_text      the text of value_form
 
 hot: benchmarks/rdb. Dumping spends its time here; objects and an encoder for them take twice as
 long. A test holds the two descriptions against each other on every file.
@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from json.encoder import encode_basestring
 from typing import Final
 
+from rdb.accel import accel
 from rdb.cli.form import score_form, value_form
 from rdb.records import Key
 from rdb.values import ExpiringHash
@@ -30,14 +31,27 @@ def bytes_text(data: bytes) -> str:
         return f'{{"b64":"{b2a_base64(data, newline=False).decode()}"}}'
 
 
-def key_text(key: Key, *, value: str = "", file_bytes: int = -1) -> str:
-    """A key as JSON.
+def key_line(key: Key, *, with_value: bool = False, more: bytes = b"") -> bytes:
+    """A key as a line of JSON Lines, its end included.
 
     Args:
-        key: what to print.
-        value: the text of its value, "" for none.
-        file_bytes: the size of its value in the file, -1 for none.
+        key: what to print; with its value decoded, if that is to be printed.
+        with_value: whether it is.
+        more: further members, each after a comma; they stand in front of the value.
+
+    Returns:
+        key_form(key), `more`, and value_form(key) under "value". Cost: O(size of what is printed).
     """
+    if accel is not None:
+        # None for the rare values that are left to the reference.
+        line: bytes | None = accel.key_line(key, with_value, more)
+        if line is not None:
+            return line
+    return key_line_reference(key, with_value, more)
+
+
+def key_line_reference(key: Key, with_value: bool, more: bytes) -> bytes:
+    """Write in Python; see `key_line`."""
     number, name, type_code, _, expires_at_ms, idle_s, freq = key
     text = (
         f'{{"record":"key","db":{number},"key":{bytes_text(name)},"type":"{key.kind}",'
@@ -49,11 +63,10 @@ def key_text(key: Key, *, value: str = "", file_bytes: int = -1) -> str:
         text += f',"idle_s":{idle_s}'
     if freq is not None:
         text += f',"freq":{freq}'
-    if file_bytes >= 0:
-        text += f',"bytes":{file_bytes}'
-    if value:
-        text += f',"value":{value}'
-    return text + "}"
+    text += more.decode()
+    if with_value:
+        text += f',"value":{value_text(key)}'
+    return (text + "}\n").encode()
 
 
 def value_text(key: Key) -> str:

@@ -5,6 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
+import random
+import struct
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,7 +16,7 @@ import pytest
 import rdb
 from rdb.cli import exits, run
 from rdb.cli.form import key_form, record_form
-from rdb.cli.text import ENCODER, key_text, value_text
+from rdb.cli.text import ENCODER, key_line, key_line_reference
 from tests.unit.rdb.samples import DATA, GOLDENS, READABLE
 
 KEYS = DATA / "goldens" / "keys.rdb"
@@ -95,10 +99,40 @@ def test_dump_as_restore_gives_the_instant_not_the_span(
     assert all(b"\r\n%d\r\n" % at_ms in out for at_ms in instants)
 
 
+def assert_lines(key: rdb.Key) -> None:
+    """Hold the lines of a key, compiled and not, against the objects that they are to say."""
+    for make in (partial(key_line, key), partial(key_line_reference, key)):
+        assert json.loads(make(with_value=True, more=b"")) == record_form(key)
+        assert make(with_value=True, more=b"") == ENCODER.encode(record_form(key)).encode() + b"\n"
+        form = key_form(key) | {"bytes": 5}
+        assert make(with_value=False, more=b',"bytes":5') == ENCODER.encode(form).encode() + b"\n"
+
+
 @pytest.mark.parametrize("path", GOLDENS + READABLE, ids=lambda path: path.stem)
-def test_text_of_every_key_is_that_of_its_form(path: Path) -> None:
+def test_line_of_every_key_is_that_of_its_form(path: Path) -> None:
     for key in rdb.read(path):
         if isinstance(key, rdb.Key):
-            text = key_text(key, value=value_text(key))
-            assert text == ENCODER.encode(record_form(key))
-            assert key_text(key, file_bytes=5) == ENCODER.encode(key_form(key) | {"bytes": 5})
+            assert_lines(key)
+
+
+def test_line_of_any_bytes_is_that_of_their_form() -> None:
+    rng = random.Random(5)
+    # Every byte and every pair around what UTF-8 and JSON treat differently, cut and whole.
+    edges = (
+        b'\x00\x08\x1f"\\a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc1\xc2\xdf\xe0\xe1\xed\xef\xf0\xf1\xf4\xf5'
+    )
+    texts = [bytes((byte,)) for byte in range(256)]
+    texts += [bytes(rng.choices(edges, k=rng.randrange(6))) for _ in range(20_000)]
+    texts += [chr(point).encode() for point in range(0x80, 0xD800, 37)]
+    texts += [chr(point).encode() for point in range(0xE000, 0x110000, 997)]
+    assert_lines(rdb.Key(0, b"k", 1, texts, -(1 << 63), (1 << 64) - 1, 255))
+    for text in texts[:3000]:
+        assert_lines(rdb.Key(3, text, 0, text, (1 << 63) - 1))
+
+
+def test_line_of_any_score_is_that_of_its_form() -> None:
+    rng = random.Random(5)
+    scores = [0.0, -0.0, 1e15, -1e15, 1e15 - 1, 1e16, 1e22, 1e-7, 0.1, math.inf, -math.inf, 5e-324]
+    scores += [struct.unpack("<d", rng.randbytes(8))[0] for _ in range(5000)]
+    pairs = [(b"m", score) for score in scores if score == score]
+    assert_lines(rdb.Key(0, b"k", 5, pairs))

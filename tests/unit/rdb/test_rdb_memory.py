@@ -10,8 +10,12 @@ import pytest
 
 import rdb
 from rdb.cli import exits, run
-from rdb.cli.memory import Survey
+from rdb.cli.form import key_form
+from rdb.cli.memory import Survey, elements_of
+from rdb.lengths import decode_length
 from rdb.sizes import allocated, memory_usage, rax_nodes
+from rdb.strings import decode_string
+from rdb.values import encode_quicklist
 from tests.unit.rdb.samples import DATA
 
 KEYS = DATA / "goldens" / "keys.rdb"
@@ -121,3 +125,42 @@ def test_memory_of_damaged_file_shows_what_was_read(capsys: pytest.CaptureFixtur
     assert run(["memory", cut]) == exits.DAMAGED
     out, err = capsys.readouterr()
     assert out.startswith("5 keys") and "damaged: the RDB ends early" in err
+
+
+def test_memory_list_gives_every_key_with_its_sizes(
+    capfdbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    assert run(["memory", "--list", str(KEYS)]) == exits.OK
+    listed = [json.loads(line) for line in capfdbinary.readouterr().out.splitlines()]
+    whole = [key for key in rdb.read(KEYS) if isinstance(key, rdb.Key)]
+    raw = [key for key in rdb.read(KEYS, raw_values=True) if isinstance(key, rdb.Key)]
+    for line, key, encoded in zip(listed, whole, raw, strict=True):
+        sizes = {"used_bytes": memory_usage(key), "elements": elements_of(key)}
+        assert line == key_form(key) | sizes | {"file_bytes": len(encoded.value)}
+
+
+def test_memory_list_of_damaged_file_lists_what_was_read(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    cut = str(DATA / "corpus/files/syn__neg-trunc0-base.rdb")
+    assert run(["memory", "--list", cut]) == exits.DAMAGED
+    assert len(capfd.readouterr().out.splitlines()) == 5
+
+
+def test_memory_list_as_one_object_is_refused() -> None:
+    assert run(["memory", "--list", "--json", str(KEYS)]) == exits.USAGE
+
+
+@pytest.mark.parametrize("spare", range(-2, 3))
+def test_list_of_one_node_or_two_takes_what_its_encoding_does(spare: int) -> None:
+    """Around the limit of a node, where a list is no longer encoded to be measured."""
+    value = [b"x" * 4096, b"y" * (4074 + spare)]
+    encoded = encode_quicklist(value, compress=False)
+    nodes, pos = decode_length(encoded, 0)
+    assert nodes == (2 if spare > 0 else 1)
+    node_bytes = []
+    for _ in range(nodes):
+        node, pos = decode_string(encoded, pos + 1)
+        node_bytes.append(allocated(len(node)))
+    head_bytes = 24 + 8 + 16 + 40 + 40 * nodes
+    assert memory_usage(rdb.Key(0, b"k", 1, value)) == head_bytes + sum(node_bytes)
