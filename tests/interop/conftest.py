@@ -56,19 +56,35 @@ class Launcher:
         self.servers.append(server)
         return server
 
-    def sentinel(self, master: Server, *, quorum: int = 1, down_after_ms: int = 3_000) -> Server:
+    def sentinel(
+        self,
+        master: Server,
+        *,
+        quorum: int = 1,
+        down_after_ms: int = 3_000,
+        port: int = 0,
+        **directives: Directive,
+    ) -> Server:
         """Start a redis-sentinel that watches a master under the name "m".
+
+        Args:
+            master: whom it watches, at `port` if that is not 0.
+            quorum: how many of its kind must agree.
+            down_after_ms: after what silence it takes a server for down.
+            port: the master's other port (TLS).
+            directives: of the sentinel itself.
 
         Sentinel may take a second to reconnect to the master it has just switched to; with a
         down_after_ms near that it at times declares the new master down and fails over again.
         """
         watched = [
-            f"monitor m 127.0.0.1 {master.port} {quorum}",
+            f"monitor m 127.0.0.1 {port or master.port} {quorum}",
             f"down-after-milliseconds m {down_after_ms}",
             "failover-timeout m 10000",
         ]
         folder = self._folder / f"{len(self.servers)}-sentinel"
-        server = Server("redis", folder, {"sentinel": watched}, arguments=["--sentinel"])
+        own: dict[str, Directive] = {"sentinel": watched, **directives}
+        server = Server("redis", folder, own, arguments=["--sentinel"])
         self.servers.append(server)
         server.start()
         # It learns from INFO of replicas and of roles; every ten seconds is long for a test.

@@ -12,6 +12,7 @@ import ssl
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,6 +131,53 @@ def subject(client: ssl.SSLSocket) -> str:
 
 
 # ---- the replication link
+
+
+@pytest.mark.skipif(not shutil.which("redis-sentinel"), reason="redis-sentinel is not installed")
+def test_sentinel_that_speaks_tls_alone_replaces_a_killed_master(
+    secure: Secure, launch: Launcher, certificates: Path
+) -> None:
+    master = secure("kvrepl", tls_replication="yes")
+    followed = f"127.0.0.1 {tls_port_of(master)}"
+    replicas = [
+        secure(kind, tls_replication="yes", replicaof=followed) for kind in ("kvrepl", "redis")
+    ]
+    populate(master, 100)
+    wait_caught_up(master, *replicas)
+    tls: dict[str, Any] = {
+        name.replace("-", "_"): value for name, value in master.directives.items() if "tls" in name
+    }
+    tls["tls_port"] = free_port()
+    sentinel = launch.sentinel(master, port=tls_port_of(master), **tls)
+    ports = {tls_port_of(replica): replica for replica in replicas}
+
+    def elected() -> int:
+        return int(sentinel.call("SENTINEL", "GET-MASTER-ADDR-BY-NAME", "m")[1])
+
+    def watches_all() -> bool:
+        told = sentinel.call("SENTINEL", "REPLICAS", "m")
+        found = [dict(zip(words[::2], words[1::2], strict=True)) for words in told]
+        return {int(words[b"port"]) for words in found} == set(ports) and all(
+            words[b"flags"] == b"slave" for words in found
+        )
+
+    wait_until(watches_all, "the sentinel finds the replicas over TLS", sentinel, *replicas)
+    master.kill()
+    wait_until(lambda: elected() in ports, "a new master", sentinel, *replicas)
+    promoted = ports[elected()]
+    sibling = next(replica for replica in replicas if replica is not promoted)
+    wait_until(
+        lambda: (
+            sibling.info("replication")["master_port"] == tls_port_of(promoted)
+            and sibling.info("replication")["master_link_status"] == "up"
+        ),
+        "the sibling follows it",
+        promoted,
+        sibling,
+    )
+    assert sync_counts(promoted) == (0, 1)
+    promoted.call("SET", "after", "failover")
+    wait_same_data(promoted, sibling)
 
 
 @pytest.mark.parametrize("diskless", ["yes", "no"])
