@@ -39,6 +39,10 @@ ENDS_MULTI: Final = frozenset(("exec", "discard", "quit", "reset"))
 ARGUMENTS_SHOWN_BYTES: Final = 128
 """How much of an unknown command and of its arguments the error repeats (server.c)."""
 
+QUEUED_BYTES: Final = 120
+ARGUMENT_BYTES: Final = 41
+"""What a command in MULTI, and each of its arguments, costs besides the bytes in it."""
+
 
 def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
     """The command that argv calls, its number of arguments checked.
@@ -101,7 +105,7 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
         if client.queued is None:
             client.queued = []
         client.queued.append((command, argv))
-        client.queued_bytes += sum(map(len, argv))
+        client.queued_bytes += QUEUED_BYTES + ARGUMENT_BYTES * len(argv) + sum(map(len, argv))
         return QUEUED
     return None
 

@@ -21,6 +21,24 @@ CLASSES: Final = (NORMAL, REPLICA, PUBSUB, MASTER)
 
 CLIENT_BYTES: Final = 2048
 """What a connection costs here besides its buffers: the Client, its Connection, the transport."""
+NAME_BYTES: Final = 128
+"""What a subscription, a watched key or a tracked prefix costs: its places in dicts."""
+
+
+def memory_bytes(client: Client, query_bytes: int, output_bytes: int) -> int:
+    """What a client costs: itself, its names, its requests, its output. O(1).
+
+    Args:
+        client: who.
+        query_bytes: of requests that were not run yet.
+        output_bytes: of replies that it has not taken yet.
+
+    Source: networking.c (getClientMemoryUsage).
+    """
+    names = client.subscriptions() + len(client.shard_channels) + len(client.watching)
+    if client.tracking is not None:
+        names += len(client.tracking.prefixes)
+    return CLIENT_BYTES + names * NAME_BYTES + query_bytes + client.queued_bytes + output_bytes
 
 
 def class_of(client: Client) -> bytes:
@@ -88,7 +106,7 @@ def describe(client: Client) -> bytes:
         client.queued_bytes,
         1 if output else 0,
         output,
-        CLIENT_BYTES + query + output + client.queued_bytes,
+        memory_bytes(client, query, output),
         b"rw" if output else b"r",
         b"NULL" if last is None else last.name.encode(),
         user_of(client),

@@ -20,6 +20,7 @@ REPLICA: Final = 1 << 4  # the connection of a replica
 QUIET: Final = 1 << 5  # CLIENT REPLY OFF or SKIP
 TRACKING: Final = 1 << 6  # it is told of keys that change (kvrepl.engine.tracking)
 CLOSING: Final = 1 << 7  # no further command is to be run
+WEIGHED: Final = 1 << 8  # what it takes counts (kvrepl.server.client_eviction); refuses nothing
 
 # Raised for the whole server.
 OOM: Final = 1 << 10  # at maxmemory, or nearly so (kvrepl.engine.memory)

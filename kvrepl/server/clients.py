@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvrepl.engine import gates
 from kvrepl.engine.client import NoPort
 from kvrepl.resp import Limits
+from kvrepl.server.client_eviction import ClientEviction
 from kvrepl.server.log import VERBOSE
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Clients:
     Attributes:
         connections: client -> its connection.
         full: connections whose socket takes no more bytes for now.
+        eviction: keeps them within maxmemory-clients.
         request_limits: what a client may send; shared by all parsers.
     """
 
@@ -53,6 +55,7 @@ class Clients:
         self._server = server
         self.connections: dict[Client, Connection] = {}
         self.full: set[Connection] = set()
+        self.eviction = ClientEviction(server)
         self.request_limits = Limits()
         self.apply_limits()
 
@@ -117,6 +120,7 @@ class Clients:
         self.full.discard(connection)
         if self.connections.pop(client, None) is None:
             return
+        self.eviction.forget(client)
         self._server.replication.forget_client(client)
         client.engine.disconnect(client)
         client.port = NoPort()  # no cycle is left for the collector to find

@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.engine.batch import serve
-from kvrepl.engine.description import CLIENT_BYTES
+from kvrepl.engine.description import memory_bytes
 from kvrepl.resp import QueryBufferError, RequestParser, encode_protocol_error
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ HELD_LIMIT_BYTES: Final = 1 << 20
 BIG_OUTPUT_BYTES: Final = 1 << 16
 """Output is handed to the socket in the middle of a batch once it is as large as this."""
 
-OUT_OF_LINE: Final = gates.CLOSING | gates.REPLICA
+OUT_OF_LINE: Final = gates.CLOSING | gates.REPLICA | gates.WEIGHED
 """Clients with these gates are not simply served."""
 
 
@@ -88,6 +88,7 @@ class Connection(asyncio.Protocol):
         self.client = self._server.clients.add(self)
         self.parser = RequestParser(self._server.clients.request_limits)
         self.parser.authenticated = not self.client.gates & gates.AUTH
+        self._server.clients.eviction.welcome(self.client)
 
     def data_received(self, data: bytes) -> None:
         """Bytes came: run the requests that are complete."""
@@ -110,11 +111,14 @@ class Connection(asyncio.Protocol):
             self._look_after(left)
 
     def _received_out_of_line(self, data: bytes) -> None:
-        """The same for a client that is held back, a replica, or one that is to be closed."""
+        """The same for one that is held back, weighed, a replica, or about to be closed."""
         client = self.client
         if client is None or client.gates & gates.CLOSING:
             return
         engine = client.engine
+        if client.gates & gates.WEIGHED:  # also where no request is complete yet
+            client.stir()
+            self._turn.wake()
         engine.stats.net_in_bytes += len(data)
         client.last_interaction_ms = engine.keyspace.now_ms
         requests = self.parser.feed(data)
@@ -357,17 +361,14 @@ class Connection(asyncio.Protocol):
         pending = self.transport.get_write_buffer_size() if self.transport is not None else 0
         return pending + sum(map(len, self.client.out))
 
-    def memory_bytes(self) -> int:
-        """What the client costs: itself, requests that are incomplete, held or queued, output."""
-        client = self.client
+    def query_bytes(self) -> int:
+        """Bytes of requests that are incomplete, or held back."""
         pending_bytes: int = self.parser.pending_bytes
-        return (
-            CLIENT_BYTES
-            + pending_bytes
-            + self._held_bytes
-            + client.queued_bytes
-            + self.output_bytes()
-        )
+        return pending_bytes + self._held_bytes
+
+    def memory_bytes(self) -> int:
+        """What the client costs, its buffers included."""
+        return memory_bytes(self.client, self.query_bytes(), self.output_bytes())
 
     # --------------------------------------------------------- engine's port
 

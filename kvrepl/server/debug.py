@@ -19,6 +19,7 @@ from kvrepl.config.notify import NOTIFY_STRING
 from kvrepl.config.text import parse_memory
 from kvrepl.datatypes.packed import unpack
 from kvrepl.datatypes.records import rdb_type_and_value
+from kvrepl.engine.client_pools import FIRST_LIMIT_BITS, POOLS
 from kvrepl.errors import NO_SUCH_KEY, CommandError, StorageError
 from kvrepl.keyspace.digest import digest_dataset, digest_value
 from kvrepl.keyspace.encoding import encoding
@@ -406,8 +407,18 @@ def _replybuffer(server: Server, client: Client, argv: list[bytes]) -> Reply:
 
 @_sub(b"client-eviction", 2)
 def _client_eviction(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG CLIENT-EVICTION: there are no pools to show."""
-    raise CommandError(b"ERR maxmemory-clients is disabled.")
+    """DEBUG CLIENT-EVICTION: how many clients of which size there are."""
+    pools = server.clients.eviction.pools
+    if pools is None:
+        raise CommandError(b"ERR maxmemory-clients is disabled.")
+    limits = [0] + [1 << (FIRST_LIMIT_BITS + i) for i in range(POOLS - 1)]
+    ends = [b" - %10d: " % (limit - 1) for limit in limits[1:]] + [b"+            : "]
+    return Verbatim(
+        b"".join(
+            b"bucket %10d%btot-mem: %10d, clients: %d\n" % (limit, end, size_bytes, count)
+            for limit, end, (size_bytes, count) in zip(limits, ends, pools.describe(), strict=True)
+        )
+    )
 
 
 @_sub(b"stringmatch-len", 4)

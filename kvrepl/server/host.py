@@ -192,9 +192,9 @@ class ServerHost:
         return connection.output_bytes() if connection is not None else 0
 
     def query_bytes(self, client: Client) -> int:
-        """Bytes of a client's incomplete request."""
+        """Bytes of a client's requests that were not run yet."""
         connection = self._server.clients.connections.get(client)
-        return connection.parser.pending_bytes if connection is not None else 0
+        return connection.query_bytes() if connection is not None else 0
 
     def fd(self, client: Client) -> int:
         """A client's descriptor, -1 where it has none."""

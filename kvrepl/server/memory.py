@@ -138,8 +138,7 @@ class ProcessMeter:
         The AOF's buffer, and what the stream keeps for replicas beyond the backlog's size.
         """
         server = self._server
-        excess_bytes = server.replication.backlog_bytes() - server.config.repl_backlog_size
-        return server.aof.log.writer.buffer_bytes + max(excess_bytes, 0)
+        return server.aof.log.writer.buffer_bytes + server.replication.excess_bytes()
 
     def set_exact(self, wanted: bool) -> None:
         """Be exact at any time, at some 2 ns an allocation."""
@@ -174,9 +173,10 @@ class Figures:
     Attributes:
         used_bytes, peak_bytes, start_bytes: in use now, at most, and before anything was loaded.
         rss_bytes: resident set of the process.
-        backlog_bytes: the stream kept for replicas, one copy for all of them.
+        backlog_bytes: the stream kept for replicas, one copy for all, up to repl-backlog-size.
         aof_bytes: commands waiting to be written.
-        client_bytes, replica_bytes: buffers of clients, and of replicas beyond the backlog.
+        client_bytes: all clients but replicas, with their buffers.
+        replica_bytes: what was sent to replicas and not taken, and the stream beyond the backlog.
         script_bytes, function_bytes: texts of cached scripts, and of function libraries.
         lua_eval_bytes, lua_function_bytes: what their Lua states have allocated; not part of
             used_bytes, as in Redis.
@@ -223,7 +223,7 @@ class Figures:
 def figures(server: Server) -> Figures:
     """Take every figure now. O(clients + segments of the databases that hold keys)."""
     meter, engine = server.meter, server.engine
-    client_bytes = replica_bytes = 0
+    client_bytes, replica_bytes = 0, server.replication.excess_bytes()
     for client, connection in server.clients.connections.items():
         if client.is_replica:
             replica_bytes += connection.output_bytes()
@@ -241,7 +241,7 @@ def figures(server: Server) -> Figures:
         peak_bytes=meter.peak_bytes,
         start_bytes=meter.start_bytes,
         rss_bytes=meter.look_at_rss(),
-        backlog_bytes=server.replication.backlog_bytes(),
+        backlog_bytes=server.replication.backlog_bytes() - server.replication.excess_bytes(),
         aof_bytes=server.aof.log.writer.buffer_bytes,
         client_bytes=client_bytes,
         replica_bytes=replica_bytes,

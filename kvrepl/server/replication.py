@@ -296,6 +296,10 @@ class ReplicationShell:
         backlog = self.machine.stream.backlog
         return backlog.histlen if backlog is not None else 0
 
+    def excess_bytes(self) -> int:
+        """Those of them beyond repl-backlog-size, which only replicas that lag have kept."""
+        return max(self.backlog_bytes() - self._server.config.repl_backlog_size, 0)
+
     def role(self) -> Reply:
         """ROLE."""
         return role_reply(self.machine)

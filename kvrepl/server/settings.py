@@ -184,6 +184,10 @@ def connect(server: Server) -> None:
         if not config.appendonly:
             server.aof.turn_off()
 
+    @on("maxmemory-clients", "maxmemory")
+    def client_memory(config: Config) -> None:
+        server.clients.eviction.apply_settings()
+
     @on(*MEMORY_SETTINGS)
     def memory(config: Config) -> None:
         server.engine.memory.apply_settings()
@@ -200,5 +204,5 @@ def connect(server: Server) -> None:
     def oom_score(config: Config) -> None:
         server.apply_oom_score()
 
-    for apply in (limits, notifications, slow, watchdog):
+    for apply in (limits, notifications, client_memory, slow, watchdog):
         apply(config)

@@ -7,6 +7,7 @@ event loop:
     2  write the AOF; with appendfsync always, fsync it
     3  hand new bytes of the replication stream to the replicas
     4  write the replies
+    5  weigh who got some, while maxmemory-clients is set
 
 Nothing is answered, and no replica told, before step 2 is done, so one fsync serves every client
 of the turn. Replies gather in Client.out wherever they come from (a batch, a client that was
@@ -23,6 +24,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from kvrepl.engine.client import Client
     from kvrepl.engine.dispatch import Engine
 
 
@@ -36,6 +38,7 @@ class Turn:
     Attributes:
         scheduled: whether the turn is going to be ended anyway.
         steps: what runs before the replies go out, in order (the AOF, then the replicas).
+        on_flushed: is told of clients whose output was written; None where nobody weighs them.
         on_fault: gets an exception of the turn; no reply has gone out that it should have held.
     """
 
@@ -46,6 +49,7 @@ class Turn:
         self._running = False
         self._unfinished: list[Callable[[], None]] = []
         self.steps: list[Callable[[], None]] = []
+        self.on_flushed: Callable[[list[Client]], object] | None = None
         self.on_fault: Callable[[BaseException], object] | None = None
 
     def wake(self) -> None:
@@ -74,6 +78,8 @@ class Turn:
                 for client in writers:
                     client.pending = False
                     client.port.flush()
+                if self.on_flushed is not None:
+                    self.on_flushed(writers)
         finally:
             self._running = False
 

@@ -40,7 +40,6 @@ NETWORK: Final[tuple[Setting, ...]] = (
         Memory(-100, INT64_MAX, unsigned=False, percent=True),
         0,
         "Memory of all clients together before some are evicted; a percentage is of maxmemory.",
-        flags=Flags.NO_EFFECT,
     ),
     Setting(
         "client-output-buffer-limit",
