@@ -31,7 +31,6 @@ import kvrepl.commands  # noqa: F401  (registers every command)
 from kvrepl import REDIS_VERSION, __version__
 from kvrepl.engine import gates
 from kvrepl.engine.acl.userfile import UserFileError
-from kvrepl.engine.batch import COMPILED
 from kvrepl.engine.dispatch import Engine
 from kvrepl.errors import StorageError
 from kvrepl.scripting import runtime as scripting
@@ -65,6 +64,19 @@ if TYPE_CHECKING:
 EXIT_OK: Final = 0
 EXIT_FAILURE: Final = 1
 
+COMPILED: Final = (
+    "kvrepl._accel",
+    "kvrepl.engine._batch",
+    "kvrepl.keyspace._lookup",
+    "kvrepl.persistence._walker",
+    "kvrepl.server._allocator",
+    "rdb._keys",
+    "rdb._listpack",
+    "rdb._packed",
+    "rdb._strings",
+    "rdb._text",
+)
+"""The accelerators; each has a reference in Python, which stands in for it where it is missing."""
 
 BOTH_USERS: Final = (
     "Configuring Redis with users defined in redis.conf and at the same setting an ACL file path is"
@@ -174,10 +186,11 @@ class Server:
             f"kvrepl version={__version__}, compatible with Redis {REDIS_VERSION}, bits=64,"
             f" pid={os.getpid()}, just started"
         )
-        if not COMPILED:
+        if absent := [name for name in COMPILED if name not in sys.modules]:
             log.warning(
-                "WARNING: The compiled parts are not in use, so everything is several times"
-                " slower. A C compiler at installation brings them; KVREPL_PURE=1 leaves them out."
+                f"WARNING: The compiled parts are not in use ({', '.join(absent)}), so everything"
+                f" is several times slower. A C compiler at installation brings them;"
+                f" KVREPL_PURE=1 and RDB_PURE=1 leave them out."
             )
         if config.config_file or config.explicit:
             log.warning("Configuration loaded")
