@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import memory, report, requests, snapshots, sync
+from benchmarks import families, memory, report, requests, snapshots, sync
 from benchmarks.measure import (
     FULL,
     QUICK,
@@ -27,6 +27,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "sync": ("Full synchronisation", sync.sync),
     "link": ("A replication link, plain and compressed", sync.link),
     "requests": ("Requests", requests.requests),
+    "families": ("Families of commands, 16 requests at a time", families.families),
     "attached": ("SET with a replica attached", requests.attached),
     "aof": ("Append-only file policies (SET)", requests.aof),
     "memory": ("Memory", memory.memory),

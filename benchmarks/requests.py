@@ -32,12 +32,24 @@ RANGES = ("lrange_100", "lrange_300", "lrange_500", "lrange_600")
 def redis_benchmark(
     server: Server, tests: tuple[str, ...], requests: int, pipeline: int
 ) -> Iterator[dict[str, str]]:
-    """Run redis-benchmark; yield its CSV rows (test, rps, avg_latency_ms, p99_latency_ms, ...)."""
+    """Run tests of redis-benchmark's own; yield its rows, as run_redis_benchmark does."""
+    return run_redis_benchmark(server, ["-t", ",".join(tests)], requests, pipeline)
+
+
+def run_redis_benchmark(
+    server: Server, what: list[str], requests: int, pipeline: int
+) -> Iterator[dict[str, str]]:
+    """Run redis-benchmark; yield its CSV rows (test, rps, avg_latency_ms, p99_latency_ms, ...).
+
+    Args:
+        server: which one.
+        what: the last arguments: tests, or a command with its arguments.
+        requests: of each test.
+        pipeline: how many at a time.
+    """
     argv = ["redis-benchmark", "-p", str(server.port), "-c", str(CLIENTS), "-n", str(requests)]
-    argv += ["-P", str(pipeline), "-r", str(KEYSPACE), "-d", str(VALUE_BYTES)]
-    run = subprocess.run(
-        [*argv, "-t", ",".join(tests), "--csv"], capture_output=True, text=True, check=True
-    )
+    argv += ["-P", str(pipeline), "-r", str(KEYSPACE), "-d", str(VALUE_BYTES), "--csv"]
+    run = subprocess.run([*argv, *what], capture_output=True, text=True, check=True)
     assert "Error" not in run.stdout, run.stdout
     for row in csv.DictReader(run.stdout.splitlines()):
         if "needed to benchmark" not in row["test"]:
