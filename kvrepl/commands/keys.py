@@ -40,12 +40,13 @@ _SUM: Final = ["request_policy:multi_shard", "response_policy:agg_sum"]
 # ------------------------------------------------------------------ deletion
 
 
-def _delete(c: Client, argv: list[bytes]) -> int:
+def _delete(c: Client, argv: list[bytes], *, lazily: bool) -> int:
     db = c.db
+    delete = db.unlink if lazily else db.delete
     count = 0
     for key in argv[1:]:
         if db.exists_for_write(key):
-            db.delete(key)
+            delete(key)
             db.changed(key, NOTIFY_GENERIC, b"del")
             count += 1
     return count
@@ -54,13 +55,13 @@ def _delete(c: Client, argv: list[bytes]) -> int:
 @command("del", -2, "write", keys=["RM delete @1..-1"], acl="keyspace", tips=_SUM)
 def del_(c: Client, argv: list[bytes]) -> Reply:
     """Delete keys. O(keys), and O(elements) for each collection."""
-    return _delete(c, argv)
+    return _delete(c, argv, lazily=c.engine.config.lazyfree_lazy_user_del)
 
 
 @command("unlink", -2, "write fast", keys=["RM delete @1..-1"], acl="keyspace", tips=_SUM)
 def unlink(c: Client, argv: list[bytes]) -> Reply:
     """Delete keys, leaving the memory of large values to be freed later. O(keys)."""
-    return _delete(c, argv)
+    return _delete(c, argv, lazily=True)
 
 
 # -------------------------------------------------------------------- looking
@@ -125,7 +126,7 @@ def _rename(c: Client, argv: list[bytes], *, replace: bool) -> bool:
     if db.exists_for_write(new):
         if not replace:
             return False
-        db.delete(new)
+        (db.unlink if c.engine.config.lazyfree_lazy_server_del else db.delete)(new)
     db.delete(old)
     _put(db, new, value, expires_at_ms)
     db.put_access(new, idle_s=figure, freq=figure)

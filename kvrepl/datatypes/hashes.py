@@ -23,6 +23,7 @@ from kvrepl.datatypes.segments import (
     SEGMENT_FROM,
     SegmentedDict,
     Table,
+    parts_of,
     random_key,
     sample,
     scan,
@@ -151,6 +152,10 @@ class HashValue:
             count: the fields wished for.
         """
         return scan(self._items, cursor, count)
+
+    def parts(self) -> list[dict[bytes, bytes]]:
+        """What it consists of, to be freed one by one; the hash is used no more. O(1)."""
+        return parts_of(self._items)
 
     def copy(self) -> HashValue:
         """An independent hash of the same entries and encoding. O(n)."""

@@ -322,6 +322,11 @@ class ListValue:
             if left <= 0:
                 return
 
+    def parts(self) -> list[list[bytes]]:
+        """What it consists of, to be freed one by one; the list is used no more. O(1)."""
+        items = self._items
+        return [items] if isinstance(items, list) else items.blocks()
+
     def copy(self) -> ListValue:
         """An independent list of the same elements. O(n)."""
         made = ListValue.__new__(ListValue)

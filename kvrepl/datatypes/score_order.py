@@ -58,6 +58,10 @@ class Run:
     def __len__(self) -> int:
         return len(self.members)
 
+    def runs(self) -> list[Run]:
+        """Itself, as the only one. O(1)."""
+        return [self]
+
     def items(self) -> Iterator[tuple[bytes, float]]:
         """Every member with its score, ascending. O(n)."""
         return zip(self.members, self.scores, strict=True)
@@ -129,6 +133,10 @@ class RunOrder:
 
     def __len__(self) -> int:
         return self._length
+
+    def runs(self) -> list[Run]:
+        """Its runs in order, not to be changed. O(1)."""
+        return self._runs
 
     def items(self) -> Iterator[tuple[bytes, float]]:
         """Every member with its score, ascending. O(n)."""

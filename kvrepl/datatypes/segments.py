@@ -160,6 +160,10 @@ class SegmentedDict(Generic[V]):
         """Every value, in the order of `items`. O(n)."""
         return chain.from_iterable(map(dict.values, self._segments))
 
+    def segments(self) -> list[dict[bytes, V]]:
+        """The dicts that it consists of, not to be changed while it is in use. O(1)."""
+        return self._segments
+
     def random_key(self, rng: Random) -> bytes:
         """One key, each as likely as any other. O(1).
 
@@ -272,6 +276,11 @@ class SegmentedDict(Generic[V]):
 
 Table = dict[bytes, V] | SegmentedDict[V]
 """What sets, hashes and sorted sets keep their entries in."""
+
+
+def parts_of(table: Table[V]) -> list[dict[bytes, V]]:
+    """The dicts of a table that is used no more, each of at most some hundred entries. O(1)."""
+    return [table] if isinstance(table, dict) else table.segments()
 
 
 def table_of(entries: dict[bytes, V]) -> Table[V]:

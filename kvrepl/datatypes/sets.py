@@ -24,6 +24,7 @@ from kvrepl.datatypes.segments import (
     SEGMENT_FROM,
     SegmentedDict,
     Table,
+    parts_of,
     random_key,
     sample,
     scan,
@@ -222,6 +223,11 @@ class SetValue:
             return 0, list(items)
         cursor, found = scan(items, cursor, count)
         return cursor, [member for member, _ in found]
+
+    def parts(self) -> list[Any]:
+        """What it consists of, to be freed one by one; the set is used no more. O(1)."""
+        items = self._items
+        return [items] if isinstance(items, array) else list(parts_of(items))
 
     def copy(self) -> SetValue:
         """An independent set of the same members and encoding. O(n)."""

@@ -24,11 +24,18 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvrepl.datatypes.limits import Limits
 from kvrepl.datatypes.score_order import Run, RunOrder
-from kvrepl.datatypes.segments import SEGMENT_FROM, SegmentedDict, Table, scan, table_of
+from kvrepl.datatypes.segments import (
+    SEGMENT_FROM,
+    SegmentedDict,
+    Table,
+    parts_of,
+    scan,
+    table_of,
+)
 
 if TYPE_CHECKING:
     from random import Random
@@ -257,6 +264,11 @@ class SortedSet:
         if self._scores is None:
             return 0, list(self._order.items())
         return scan(self._scores, cursor, count)
+
+    def parts(self) -> list[Any]:
+        """What it consists of, to be freed one by one; the set is used no more. O(n / RUN)."""
+        scores = self._scores
+        return [*self._order.runs(), *(() if scores is None else parts_of(scores))]
 
     def copy(self) -> SortedSet:
         """An independent set of the same entries and encoding. O(n)."""

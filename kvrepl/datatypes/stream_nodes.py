@@ -79,6 +79,9 @@ class Node:
         self._entries: list[Entry] | None = []
         self._packed: bytes | None = None
 
+    def __len__(self) -> int:
+        return self.count
+
     @property
     def size_bytes(self) -> int:
         """What Redis's listpack of it takes, deleted entries included. O(1)."""

@@ -158,6 +158,13 @@ class Group:
         """The consumers by name, as Redis lists them. O(n log n)."""
         return [self.consumers[name] for name in sorted(self.consumers)]
 
+    def parts(self) -> list[Any]:
+        """What it consists of, to be freed one by one; the group is used no more. O(consumers).
+
+        The table of pending entries is freed first, in slices: what it holds is the most.
+        """
+        return [self._order, *(each.pending for each in self.consumers.values()), self.pending]
+
     def copy(self) -> Group:
         """A group that can be changed apart from this one. O(pending + consumers)."""
         twin = Group(self.last_id, self.entries_read)
@@ -210,6 +217,13 @@ class StreamValue:
     def __iter__(self) -> Iterator[tuple[StreamId, bytes]]:
         for node in (*self._nodes, self._tail):
             yield node.first_id, node.packed()
+
+    def parts(self) -> list[Any]:
+        """What it consists of, to be freed one by one; the stream is used no more. O(parts)."""
+        parts: list[Any] = [*self._nodes, self._tail]
+        for group in self.groups.values():
+            parts += group.parts()
+        return parts
 
     def copy(self) -> StreamValue:
         """A stream that can be changed apart from this one. O(nodes + pending)."""

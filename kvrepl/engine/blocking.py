@@ -16,7 +16,9 @@ Source: Redis 7.0 blocked.c (handleClientsBlockedOnKeys, unblockClient), timeout
 from __future__ import annotations
 
 import heapq
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.errors import CommandError
@@ -38,6 +40,9 @@ NEVER: Final = 0
 
 PRESENT: Final = 1 << 62
 """Client.done_offset where no place of the stream is known to be after its writes."""
+
+AT_FIRST: Final = 16
+"""Waiters that are asked when a key gets ready; then twice as many, while there is something."""
 
 TIDY_AFTER: Final = 64
 """Deadlines of clients served meanwhile that are kept without a thought."""
@@ -89,13 +94,15 @@ class Blocking:
         ready: (db, key) pairs that got elements since the last `serve_ready`, in order.
     """
 
-    __slots__ = ("_deadlines", "_engine", "_seq", "_served", "ready", "waiting")
+    __slots__ = ("_deadlines", "_engine", "_needed", "_seq", "_served", "ready", "waiting")
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._seq = 0
         self._deadlines: list[tuple[int, int, Wait]] = []
         self._served = 0  # of those in _deadlines that wait no more, at most
+        # How many wait for a key and are to hear of it when it is gone.
+        self._needed: Counter[tuple[Database, bytes]] = Counter()
         self.waiting: dict[Client, Wait] = {}
         self.ready: dict[tuple[Database, bytes], None] = {}
 
@@ -138,7 +145,10 @@ class Blocking:
         client.wait = wait
         self.waiting[client] = wait
         for _, key in wait.keys:
-            db.blocked_keys.setdefault(key, {})[client] = wait
+            # The first is found in O(1) however many went before, as in no dict.
+            db.blocked_keys.setdefault(key, OrderedDict())[client] = wait
+        if needs_key:
+            self._needed.update(wait.keys)
         if deadline_ms:
             heapq.heappush(self._deadlines, (deadline_ms, wait.seq, wait))
         return wait
@@ -156,6 +166,11 @@ class Blocking:
             del waiters[client]
             if not waiters:
                 del db.blocked_keys[key]
+        if wait.needs_key:
+            for place in wait.keys:
+                self._needed[place] -= 1
+                if not self._needed[place]:
+                    del self._needed[place]
 
     def _tidy_deadlines(self) -> None:
         """Drop the deadlines of those who wait no more, once they are the greater part.
@@ -192,27 +207,42 @@ class Blocking:
             self.release(wait.client, wait.on_timeout())
 
     def serve_ready(self) -> None:
-        """Serve those who wait for keys that got elements. Called when a command is over."""
-        engine = self._engine
+        """Serve those who wait for keys that got elements. Called when a command is over.
+
+        O(clients served), and O(waiting for the key) where some of them want another type.
+        """
         while self.ready:
             ready, self.ready = self.ready, {}
             for db, key in ready:
-                waiters = db.blocked_keys.get(key)
-                if not waiters:
-                    continue
-                for client, wait in list(waiters.items()):
-                    if client.wait is not wait or wait.serve is None:
-                        continue
-                    if not wait.needs_key and db.peek(key) is None:
-                        continue
-                    try:
-                        reply = wait.serve(db, key)
-                    except CommandError as error:
-                        reply = error
-                    if reply is not None:
-                        engine.propagation.flush()
-                        client.done_offset = PRESENT  # what it took was written in this turn
-                        self.release(client, reply)
+                self._serve(db, key)
+
+    def _serve(self, db: Database, key: bytes) -> None:
+        """Serve those who wait for one key, in the order of their arrival, as far as it lasts."""
+        waiters = db.blocked_keys.get(key, {})
+        left, some, passed = len(waiters), AT_FIRST, 0  # those who were passed stay in front
+        while left > 0:
+            for client, wait in list(islice(waiters.items(), passed, passed + min(some, left))):
+                if db.peek(key) is None and (db, key) not in self._needed:
+                    return
+                if client.wait is wait and not self._serve_one(wait, db, key):
+                    passed += 1
+            left -= some
+            some *= 2
+
+    def _serve_one(self, wait: Wait, db: Database, key: bytes) -> bool:
+        """Try to serve a waiter from a key; whether it waits no more."""
+        if wait.serve is None or (not wait.needs_key and db.peek(key) is None):
+            return False
+        try:
+            reply = wait.serve(db, key)
+        except CommandError as error:
+            reply = error
+        if reply is None:
+            return False
+        self._engine.propagation.flush()
+        wait.client.done_offset = PRESENT  # what it took was written in this turn
+        self.release(wait.client, reply)
+        return True
 
     def of_kind(self, kind: str) -> list[Wait]:
         """Those who wait for one kind of thing, in order of arrival."""

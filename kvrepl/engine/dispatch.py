@@ -485,7 +485,7 @@ class Engine:
     def reset_stats(self) -> None:
         """CONFIG RESETSTAT: the counters of the engine."""
         keyspace = self.keyspace
-        keyspace.hits = keyspace.misses = keyspace.expired = 0
+        keyspace.hits = keyspace.misses = keyspace.expired = keyspace.garbage.freed = 0
         self.stats.reset()
         self.memory.reset_stats()
         for command in self.all_commands():
@@ -501,7 +501,7 @@ class Engine:
             keyspace.dirty += len(db)
             old = db.clear()
             if lazily:
-                keyspace.garbage.extend(old)
+                keyspace.garbage.throw_segments(old)
             self._wake_blocked(db)
         self.tracking.flushed()
 

@@ -10,7 +10,10 @@ Optional: kvrepl.keyspace.keyspace binds it where it was built.
 
 from cpython.bytearray cimport PyByteArray_CheckExact
 from cpython.bytes cimport PyBytes_Check, PyBytes_CheckExact
-from cpython.dict cimport PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_SetItem
+from cpython.dict cimport (
+    PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem,
+)
+from cpython.list cimport PyList_Append
 from cpython.object cimport PyObject, PyObject_Hash
 
 from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
@@ -18,6 +21,7 @@ from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
 from kvrepl.config.notify import NOTIFY_KEY_MISS as _NOTIFY_KEY_MISS
 from kvrepl.config.notify import NOTIFY_NEW as _NOTIFY_NEW
 from kvrepl.errors import WRONGTYPE
+from kvrepl.keyspace.database import SLICES as _SLICES
 
 cdef extern from "Python.h":
     PyObject *Py_False
@@ -27,6 +31,7 @@ cdef extern from "Python.h":
 
 cdef long long NOTIFY_KEY_MISS = _NOTIFY_KEY_MISS
 cdef long long NOTIFY_NEW = _NOTIFY_NEW
+cdef long long SLICES = _SLICES
 
 cdef object DATABASE = None
 cdef object KEYSPACE = None
@@ -35,7 +40,7 @@ cdef Py_ssize_t ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
 
 NAMES = (
     "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string",
-    "edit_string", "set", "changed", "__len__", "expires_count", "has_keys",
+    "edit_string", "set", "changed", "__len__", "expires_count", "has_keys", "_place", "_sliced",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -263,3 +268,36 @@ def expires_count(self):
 def has_keys(self):
     """See kvrepl.keyspace.database.Database.has_keys."""
     return keys_in(self, SEGMENTS) != 0
+
+
+def _place(self, Py_ssize_t number):
+    """See kvrepl.keyspace.database.Database._place."""
+    cdef PyObject *segments
+    cdef Py_ssize_t i, held
+    keyspace_of(self)
+    segments = get_slot(<PyObject *> self, SEGMENTS)
+    for i in range(list_size(segments)):
+        held = dict_size(list_item(segments, i))
+        if number < held:
+            return <object> list_item(segments, i), number
+        number -= held
+    raise IndexError("no key of that number")
+
+
+def _sliced(self, dict keys not None, long long start, long long stop):
+    """See kvrepl.keyspace.database.Database._sliced."""
+    cdef Py_ssize_t at = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef long long mask, slice
+    cdef int bits = 0
+    cdef list found = []
+    keyspace_of(self)
+    mask = get_int(<PyObject *> self, MASK)
+    while mask >> bits:
+        bits += 1
+    while PyDict_Next(keys, &at, &key, &value):
+        slice = (PyObject_Hash(<object> key) >> bits) & (SLICES - 1)
+        if start <= slice < stop:
+            PyList_Append(found, <object> key)
+    return found

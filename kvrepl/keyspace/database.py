@@ -56,6 +56,12 @@ IGNORE: Final = 2
 SPARSE_BYTES: Final = 256
 """A dict that takes more than this for each of its keys is mostly empty; growth leaves 104."""
 
+SLICES: Final = 1 << 16
+"""Slices of a segment, which SCAN goes through one after another."""
+
+SCAN_SHARE: Final = 32
+"""The keys that SCAN looks at, at most, for each one that it returns."""
+
 NEVER_DUE: Final = 1 << 63
 
 Value = Any
@@ -295,6 +301,14 @@ class Database:
             self.signal_ready(key)  # who waits in a consumer group waits no longer
         return True
 
+    def unlink(self, key: bytes) -> bool:
+        """The same as `delete`, but a large value is freed later, in slices. O(1)."""
+        value = self.peek(key)
+        deleted = self.delete(key)
+        if deleted:
+            self.keyspace.garbage.throw(value)
+        return deleted
+
     def changed(self, key: bytes, kind: int, event: bytes, count: int = 1) -> None:
         """Report a change that was made at `key`.
 
@@ -362,7 +376,7 @@ class Database:
 
     def expire(self, key: bytes) -> None:
         """Remove a key because its time has come; counts it, and the sink propagates it."""
-        self.delete(key)
+        self.unlink(key)
         keyspace = self.keyspace
         keyspace.expired += 1
         keyspace.sink.expired(self, key)
@@ -468,22 +482,24 @@ class Database:
         O(segments + keys in a segment). Draws a hundred times at most where expired keys are
         hidden, as Redis does (db.c, dbRandomKey), and then settles for one of those.
         """
-        sizes = list(map(len, self.segments))
         key = None
         for _ in range(100):
-            total = sum(sizes)
+            total = len(self)
             if not total:
                 return None
-            at = rng.randrange(total)
-            i = 0
-            while at >= sizes[i]:
-                at -= sizes[i]
-                i += 1
-            key = next(islice(self.segments[i], at, None))
+            segment, place = self._place(rng.randrange(total))
+            key = next(islice(segment, place, None))
             if self.exists(key):
                 return key
-            sizes[i] = len(self.segments[i])
         return key
+
+    def _place(self, number: int) -> tuple[dict[bytes, Value], int]:
+        """The segment that holds the key of a number, and its number there. O(segments)."""
+        for segment in self.segments:
+            if number < len(segment):
+                return segment, number
+            number -= len(segment)
+        raise IndexError("no key of that number")
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
         """One step of SCAN: about `count` keys and the next cursor, 0 at the end.
@@ -493,31 +509,38 @@ class Database:
         key present from the first call to the last is returned exactly once, whatever is added
         or removed meanwhile, and no state is kept between the calls.
 
-        Cost: O(keys of the segments visited).
+        A segment that holds more than is wanted is looked through for the slices that make about
+        as many keys, at least a SCAN_SHARE of it: the keys looked at for each one returned are then
+        a constant number, however large the database.
+
+        Cost: O(keys returned + empty segments passed).
         """
         bits = self.mask.bit_length()
         segment, at = cursor & self.mask, cursor >> bits
         found: list[bytes] = []
         while segment <= self.mask:
             keys = self.segments[segment]
-            if not at and len(keys) <= count - len(found):
+            room = count - len(found)
+            if not at and len(keys) <= room:
                 found.extend(keys)
+                at = SLICES
             elif keys:
-                sliced = sorted((part, key) for key in keys if (part := _slice_of(key, bits)) >= at)
-                room = count - len(found)
-                if len(sliced) > room:
-                    # Keys of one slice stay together, or the next call would miss some.
-                    last = sliced[max(room, 1) - 1][0]
-                    found.extend(key for part, key in sliced if part <= last)
-                    if sliced[-1][0] > last:
-                        return (last + 1) << bits | segment, found
-                else:
-                    found.extend(key for _, key in sliced)
-            segment += 1
-            at = 0
-            if len(found) >= count:
+                end = at + max(room, len(keys) // SCAN_SHARE) * SLICES // len(keys) + 1
+                found += self._sliced(keys, at, end)
+                at = end
+            else:
+                at = SLICES
+            if at >= SLICES:
+                segment += 1
+                at = 0
+            if len(found) >= count or (at and found):
                 break
-        return (segment if segment <= self.mask else 0), found
+        return (at << bits | segment if segment <= self.mask else 0), found
+
+    def _sliced(self, keys: dict[bytes, Value], start: int, stop: int) -> list[bytes]:
+        """The keys of a segment whose slice is one from start up to, not including, stop."""
+        bits = self.mask.bit_length()
+        return [key for key in keys if start <= hash(key) >> bits & SLICES - 1 < stop]
 
     def clear(self) -> list[dict[bytes, Value]]:
         """Drop every key at once. O(segments).
@@ -544,7 +567,3 @@ class Database:
         for db in (self, other):
             if bool(db.accessed) != (db.keyspace.access is not None):
                 db.track_access()  # the other one is of a keyspace that keeps none, or did
-
-
-def _slice_of(key: bytes, bits: int) -> int:
-    return (hash(key) >> bits) & 0xFFFF

@@ -11,12 +11,13 @@ KVREPL_PURE is not 1): they are put into the class at the end of this module.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Protocol
 
 from kvrepl.datatypes.limits import Limits
 from kvrepl.keyspace import database
 from kvrepl.keyspace.access import Access
 from kvrepl.keyspace.database import Database
+from kvrepl.keyspace.garbage import Garbage
 from kvrepl.resp import ACCELERATED
 
 
@@ -58,7 +59,7 @@ class Keyspace:
         notify_flags: the classes of notifications switched on.
         tracking: whether any client tracks keys.
         access: keeps when or how often keys are used; None while nothing needs it.
-        garbage: dropped segments, freed in slices by the shell (FLUSHALL ASYNC).
+        garbage: what was dropped and is freed in slices by the shell.
     """
 
     __slots__ = (
@@ -89,7 +90,7 @@ class Keyspace:
         self.notify_flags = 0
         self.tracking = False
         self.hits = self.misses = self.expired = 0
-        self.garbage: list[dict[bytes, Any]] = []
+        self.garbage = Garbage()
         self.sink: Sink = _Deaf()
 
     def __len__(self) -> int:
@@ -123,7 +124,7 @@ class Keyspace:
             removed += len(db)
             old = db.clear()
             if lazily:
-                self.garbage.extend(old)
+                self.garbage.throw_segments(old)
         return removed
 
     def nonempty(self) -> Iterator[Database]:

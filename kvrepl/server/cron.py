@@ -25,8 +25,12 @@ EXPIRE_BUDGET_NS: Final = 1_000_000
 """Time for active expiry in a tick, and a quarter of it more for each step of active-expire-effort;
 four times that while it does not keep up."""
 EXPIRE_BATCH: Final = 64
-GARBAGE_KEYS: Final = 5_000
-"""Keys of dropped databases that are freed in a tick."""
+GARBAGE_NS: Final = 1_000_000
+"""Time for freeing what was dropped, in a slice."""
+GARBAGE_PAUSE_S: Final = 0.01
+"""From one slice to the next, while there is something: a tenth of the processor."""
+GARBAGE_ELEMENTS: Final = 512
+"""Elements freed between two looks at the clock."""
 SHRINK_SEGMENTS: Final = 16
 """Segments of a database that a tick looks at for room to give back; all of them in 6 s."""
 SAMPLES: Final = 16
@@ -62,7 +66,7 @@ class Cron:
     """The clockwork of a server.
 
     Attributes:
-        freed: keys of dropped databases freed so far; expiry_ns: time spent on active expiry.
+        expiry_ns: time spent on active expiry.
         commands, net_in, net_out, repl_in, repl_out: rates for INFO stats.
         active_expiry: whether keys are expired without being asked for (DEBUG
             SET-ACTIVE-EXPIRE).
@@ -75,9 +79,8 @@ class Cron:
         self._collector = Collector()
         self._ticks = 0
         self._segment = self._shrinking = 0
-        self._behind = self._evicting = False
+        self._behind = self._evicting = self._freeing = False
         self._next_second_ms = 0
-        self.freed = 0
         self.expiry_ns = 0
         self.commands, self.net_in, self.net_out = Rate(), Rate(), Rate()
         self.repl_in, self.repl_out = Rate(), Rate()
@@ -108,7 +111,8 @@ class Cron:
             before_ns = time.monotonic_ns()
             self._expire()
             self.expiry_ns += time.monotonic_ns() - before_ns
-        self._free_garbage()
+        if not self._freeing:
+            self._free_garbage()
         self._shrink()
         server.engine.memory.make_room()
         server.unpause_due(now_ms)
@@ -215,17 +219,12 @@ class Cron:
         self._shrinking += SHRINK_SEGMENTS
 
     def _free_garbage(self) -> None:
-        """Free some of the segments that FLUSHALL ASYNC left behind."""
-        garbage = self._server.engine.keyspace.garbage
-        room = GARBAGE_KEYS
-        while garbage and room > 0:
-            segment = garbage[-1]
-            if len(segment) <= room:
-                room -= len(segment)
-                self.freed += len(segment)
-                garbage.pop()
-                continue
-            for _ in range(room):
-                segment.popitem()
-            self.freed += room
-            room = 0
+        """Free some of what UNLINK and FLUSHALL ASYNC left behind, and soon some more."""
+        server = self._server
+        garbage = server.engine.keyspace.garbage
+        deadline_ns = time.monotonic_ns() + GARBAGE_NS
+        while garbage and time.monotonic_ns() < deadline_ns:
+            garbage.free(GARBAGE_ELEMENTS)
+        self._freeing = bool(garbage)
+        if garbage:
+            server.loop.call_later(GARBAGE_PAUSE_S, self._free_garbage)

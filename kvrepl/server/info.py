@@ -156,8 +156,8 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "mem_aof_buffer", found.aof_bytes
     yield "mem_allocator", "python (estimated)" if server.meter.is_estimate else "python"
     yield "active_defrag_running", 0
-    yield "lazyfree_pending_objects", sum(map(len, engine.keyspace.garbage))
-    yield "lazyfreed_objects", server.cron.freed
+    yield "lazyfree_pending_objects", engine.keyspace.garbage.pending
+    yield "lazyfreed_objects", engine.keyspace.garbage.freed
 
 
 def _persistence(server: Server) -> Iterator[Field]:

@@ -360,7 +360,7 @@ class MasterLink:
             for key in db.watched:
                 keyspace.sink.touched(db, key)
             db.swap(fresh)
-            keyspace.garbage.extend(fresh.clear())
+            keyspace.garbage.throw_segments(fresh.clear())
             for key in db.blocked_keys:
                 if db.peek(key) is not None:
                     keyspace.sink.ready(db, key)
