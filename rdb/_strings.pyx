@@ -23,6 +23,7 @@ cdef enum:
     MAX_DISTANCE = 8192
     MIN_TABLE_BITS = 8
     MIN_SAVING = 4
+    MIN_LONGER = 3
     MIN_LZF_BYTES = 21
 
 
@@ -55,6 +56,7 @@ cdef Py_ssize_t _lzf_compress(
     """
     cdef int bits = MIN_TABLE_BITS, shift
     cdef Py_ssize_t pos = 0, literals_from = 0, candidate, length, longest, back
+    cdef Py_ssize_t longer = 0
     cdef uint32_t slot
     cdef uint8_t *end = out + limit
     cdef uint8_t *start = out
@@ -97,8 +99,9 @@ cdef Py_ssize_t _lzf_compress(
         out += 1
         pos += length
         literals_from = pos
+        longer += length - 3
     out = _put_literals(out, end, data + literals_from, size - literals_from)
-    if out == NULL:
+    if out == NULL or longer < MIN_LONGER:
         return 0
     return out - start
 

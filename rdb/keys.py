@@ -15,7 +15,7 @@ from typing import Any
 from rdb import constants as c
 from rdb.accel import accel
 from rdb.errors import Incomplete, RdbError
-from rdb.packed import PACKED, Thresholds, packed_end
+from rdb.packed import CHECKS, MAX_BYTES, PACKED, Thresholds
 from rdb.strings import decode_string
 
 Row = list[dict[bytes, Any]]
@@ -37,43 +37,44 @@ def load_keys_reference(
     count = 0
     earliest_ms: int | None = None
     value: bytes
-    while pos < size:
-        at = pos
-        instant_ms = None
-        if data[at] == c.OP_EXPIRE_MS:
-            if at + 10 > size:
+    # hot: benchmarks/load without the accelerator.
+    try:
+        while pos < size:
+            at = pos
+            instant_ms = None
+            code = data[at]
+            if code == c.OP_EXPIRE_MS:
+                if at + 10 > size:
+                    break
+                instant_ms = int.from_bytes(data[at + 1 : at + 9], "little", signed=True)
+                if drop_before_ms is not None and instant_ms < drop_before_ms:
+                    break
+                at += 9
+                code = data[at]
+            if code and code not in CHECKS:
                 break
-            instant_ms = int.from_bytes(data[at + 1 : at + 9], "little", signed=True)
-            if drop_before_ms is not None and instant_ms < drop_before_ms:
-                break
-            at += 9
-        code = data[at]
-        try:
+            key, at = decode_string(data, at + 1)
             if not code:
-                key, at = decode_string(data, at + 1)
                 value, at = decode_string(data, at)
-            elif code in PACKED:
-                key, at = decode_string(data, at + 1)
-                end = packed_end(code, data, at, limits)
-                if end is None:
+            else:
+                end = CHECKS[code](data, at, limits)
+                if end is None or end - at > MAX_BYTES:
                     break
                 value = PACKED[code](data[at:end])
                 at = end
-            else:
+            place = hash(key) & mask
+            segment = segments[place]
+            if key in segment:
                 break
-        except (Incomplete, RdbError):
-            break
-        place = hash(key) & mask
-        segment = segments[place]
-        if key in segment:
-            break
-        segment[key] = value
-        if instant_ms is not None:
-            expires[place][key] = instant_ms
-            due_ms[place] = min(due_ms[place], instant_ms)
-            earliest_ms = instant_ms if earliest_ms is None else min(earliest_ms, instant_ms)
-        count += 1
-        pos = at
+            segment[key] = value
+            if instant_ms is not None:
+                expires[place][key] = instant_ms
+                due_ms[place] = min(due_ms[place], instant_ms)
+                earliest_ms = instant_ms if earliest_ms is None else min(earliest_ms, instant_ms)
+            count += 1
+            pos = at
+    except (Incomplete, RdbError):
+        pass  # of the key at `pos`
     return pos, count, earliest_ms
 
 

@@ -18,6 +18,11 @@ from __future__ import annotations
 from rdb.errors import Incomplete, RdbError
 
 _MAX_U32 = 0xFFFFFFFF
+_SHORT = (
+    *(length.to_bytes(1, "big") for length in range(64)),
+    *((0x4000 | length).to_bytes(2, "big") for length in range(64, 256)),
+)
+"""The lengths that most strings have, encoded."""
 
 
 def encode_length(length: int) -> bytes:
@@ -26,8 +31,8 @@ def encode_length(length: int) -> bytes:
     Args:
         length: 0 .. 2**64-1.
     """
-    if length < 64:
-        return length.to_bytes(1, "big")
+    if length < len(_SHORT):
+        return _SHORT[length]
     if length < 16384:
         return (0x4000 | length).to_bytes(2, "big")
     if length <= _MAX_U32:

@@ -13,12 +13,20 @@ seen. The table is as large as the input asks for (256 to 16,384 places): cleari
 is not liblzf's byte for byte, but any LZF decoder reads it. `compress` and `decompress` are
 compiled where the accelerator is built, and give the same bytes as the references here.
 
+A copy of three bytes takes two and mostly begins another run of literals: it saves nothing. So a
+string is compressed only where its copies make MIN_LONGER bytes beyond three each, which is to
+say that as many windows of four bytes stand in it for the second time. Most short strings have
+none, and that is told without looking at them byte by byte (`_repeats`).
+
 Source: the format as lzf_d.c of Redis reads it.
 """
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Callable
+from functools import lru_cache
+from typing import Final
 
 from rdb.accel import accel
 from rdb.constants import LZF_MIN_SAVING_BYTES
@@ -32,6 +40,28 @@ MIN_TABLE_BITS = 8
 MAX_TABLE_BITS = 14
 MAX_INPUT_BYTES = 0x7FFFFFFF
 """Longer strings are left as they are: places in the table are 32 bits wide."""
+MIN_LONGER: Final = 3
+_WINDOW_BYTES: Final = 4
+_MAX_WINDOWED_BYTES: Final = 512
+"""Above that most texts hold some window twice."""
+
+_Unpack = Callable[[bytes, int], tuple[int, ...]]
+
+
+@lru_cache(_MAX_WINDOWED_BYTES)
+def _readers(size: int) -> tuple[_Unpack, _Unpack, _Unpack, _Unpack]:
+    """What reads the windows of so many bytes, four apart, from the first four places on."""
+    first, second, third, fourth = (
+        struct.Struct(f"@{(size - place) // _WINDOW_BYTES}I").unpack_from for place in range(4)
+    )
+    return first, second, third, fourth
+
+
+def _repeats(data: bytes) -> int:
+    """How many windows of four bytes stood in it before. O(len(data)), in C."""
+    first, second, third, fourth = _readers(len(data))
+    windows = {*first(data, 0), *second(data, 1), *third(data, 2), *fourth(data, 3)}
+    return len(data) - _WINDOW_BYTES + 1 - len(windows)
 
 
 def compress_reference(data: bytes) -> bytes | None:
@@ -40,11 +70,14 @@ def compress_reference(data: bytes) -> bytes | None:
     limit = size - LZF_MIN_SAVING_BYTES
     if limit <= 0 or size > MAX_INPUT_BYTES:
         return None
+    # hot: benchmarks/bgsave without the accelerator.
+    if size <= _MAX_WINDOWED_BYTES and _repeats(data) < MIN_LONGER:
+        return None
     bits = min(max(size.bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
     table = [-1] * (1 << bits)
     shift = 32 - bits
     out = bytearray()
-    literals_from = pos = 0
+    literals_from = pos = longer = 0
     while pos + 2 < size:
         trigram = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
         slot = (trigram * HASH_MULTIPLIER & 0xFFFFFFFF) >> shift
@@ -74,8 +107,9 @@ def compress_reference(data: bytes) -> bytes | None:
             return None
         pos += length
         literals_from = pos
+        longer += length - 3
     _append_literals(out, data, literals_from, size)
-    return bytes(out) if len(out) <= limit else None
+    return bytes(out) if len(out) <= limit and longer >= MIN_LONGER else None
 
 
 def _append_literals(out: bytearray, data: bytes, begin: int, end: int) -> None:
@@ -87,40 +121,40 @@ def _append_literals(out: bytearray, data: bytes, begin: int, end: int) -> None:
 
 
 def decompress_reference(data: bytes, length: int) -> bytes:
-    """Decompress in Python; see `decompress`."""
+    """Decompress in Python; see `decompress`.
+
+    Literals and short copies make at most four times the bytes that they take; only long copies
+    are held against `length` as they come.
+    """
     out = bytearray()
     pos, size = 0, len(data)
-    while pos < size:
-        control = data[pos]
-        pos += 1
-        if control < 32:
-            run = control + 1
-            if pos + run > size:
-                raise RdbError("LZF literals run past the end")
-            out += data[pos : pos + run]
-            pos += run
-        else:
-            run = control >> 5
-            if run == 7:
-                if pos >= size:
-                    raise RdbError("LZF copy length is cut off")
-                run += data[pos]
+    try:
+        while pos < size:
+            control = data[pos]
+            if control < 32:
+                begin = pos + 1
+                pos = begin + control + 1
+                out += data[begin:pos]
+                continue
+            run = (control >> 5) + 2
+            if run == 9:
                 pos += 1
-            if pos >= size:
-                raise RdbError("LZF copy distance is cut off")
-            distance = ((control & 0x1F) << 8 | data[pos]) + 1
-            pos += 1
-            run += 2
+                run += data[pos]
+                if len(out) > length:
+                    raise RdbError(f"LZF string is longer than the {length} bytes it claims")
+            distance = ((control & 0x1F) << 8 | data[pos + 1]) + 1
+            pos += 2
             begin = len(out) - distance
             if begin < 0:
                 raise RdbError("LZF copy reaches before the start")
             if run <= distance:
                 out += out[begin : begin + run]
             else:
-                pattern = bytes(out[begin:])
-                out += (pattern * (run // distance + 1))[:run]
-        if len(out) > length:
-            raise RdbError(f"LZF string is longer than the {length} bytes it claims")
+                out += (out[begin:] * (run // distance + 1))[:run]
+    except IndexError:
+        raise RdbError("LZF copy is cut off") from None
+    if pos > size:
+        raise RdbError("LZF literals run past the end")
     if len(out) != length:
         raise RdbError(f"LZF string holds {len(out)} bytes, not the {length} it claims")
     return bytes(out)
@@ -130,7 +164,8 @@ def compress(data: bytes) -> bytes | None:
     """Compress `data` if that is worth it.
 
     Returns:
-        The LZF form, or None unless it is at least 4 bytes shorter. Cost: O(len(data)).
+        The LZF form, or None unless it is at least 4 bytes shorter, by copies that make
+        MIN_LONGER bytes beyond three each. Cost: O(len(data)).
 
     Source: rdbSaveLzfStringObject in rdb.c for the limit.
     """

@@ -30,12 +30,12 @@ from __future__ import annotations
 import operator
 import re
 import struct
-from collections.abc import Sequence
-from typing import Any, ClassVar, Final, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import ClassVar, Final, Protocol, TypeVar
 
 from rdb import constants as c
 from rdb.accel import accel
-from rdb.blobs import intset, listpack
+from rdb.blobs import intset, listpack, scan
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 from rdb.strings import decode_string, decode_strings
@@ -46,12 +46,19 @@ MAX_ELEMENTS: Final = 8192
 MAX_TEXT_BYTES: Final = 1 << 18
 """The same in decoded elements, which compression makes many of few bytes, and in their bytes."""
 
+_MAX_SCANNED_BYTES: Final = MAX_TEXT_BYTES // 2
+"""Of listpacks: no entry has a text of more than twice its bytes."""
 _DOUBLE: Final = struct.Struct("<d")
+_ID: Final = struct.Struct(">QQ")
 _RAW_ID_BYTES: Final = 16
 _FLAG_DELETED: Final = 1
 _FLAG_SAME_FIELDS: Final = 2
 _MAX_GROUPS: Final = 64
 _U64: Final = (1 << 64) - 1
+_STREAM_COUNTERS: Final = re.compile(
+    rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x80.{4}|\x81.{8}){7}", re.DOTALL
+).match
+"""The lengths (rdb.lengths) of last, first and highest deleted id, and the entries added."""
 _PLAIN_SCORE: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)")
 
 
@@ -180,7 +187,7 @@ def packed_end(type_code: int, data: bytes, pos: int, limits: Thresholds) -> int
     Cost: O(bytes).
     """
     try:
-        end = _CHECKS[type_code](data, pos, limits)
+        end = CHECKS[type_code](data, pos, limits)
     except (Incomplete, RdbError):
         return None
     return None if end is None or end - pos > MAX_BYTES else end
@@ -253,24 +260,44 @@ def _intset(data: bytes, pos: int, limits: Thresholds) -> int | None:
 
 def _hash_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
     blob, pos = decode_string(data, pos)
-    texts = listpack.decode(blob)
-    if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
-        return None
-    return pos if len(texts) // 2 <= limits.hash_max_listpack_entries else None
+    count = scan.fields(blob) if len(blob) <= _MAX_SCANNED_BYTES else None
+    if count is None:
+        texts = listpack.decode(blob)
+        if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
+            return None
+        count = len(texts) // 2
+    return pos if 0 < count <= min(MAX_ELEMENTS // 2, limits.hash_max_listpack_entries) else None
 
 
 def _zset_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
     blob, pos = decode_string(data, pos)
-    texts = listpack.decode(blob)
-    if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
-        return None
-    if not all(map(_PLAIN_SCORE.fullmatch, texts[1::2])):
-        return None
-    return pos if len(texts) // 2 <= limits.zset_max_listpack_entries else None
+    count = scan.members(blob) if len(blob) <= _MAX_SCANNED_BYTES else None
+    if count is None:
+        texts = listpack.decode(blob)
+        if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
+            return None
+        if not all(map(_PLAIN_SCORE.fullmatch, texts[1::2])):
+            return None
+        count = len(texts) // 2
+    return pos if 0 < count <= min(MAX_ELEMENTS // 2, limits.zset_max_listpack_entries) else None
 
 
 def _list(data: bytes, pos: int, limits: Thresholds) -> int | None:
-    nodes, pos = decode_length(data, pos)
+    nodes, begin = decode_length(data, pos)
+    pos = begin
+    count = scanned_bytes = 0
+    for _ in range(nodes):
+        container, pos = decode_length(data, pos)
+        blob, pos = decode_string(data, pos)
+        scanned_bytes += len(blob)
+        found = scan.entries(blob) if container == c.NODE_PACKED else None
+        if not found or scanned_bytes > _MAX_SCANNED_BYTES:
+            return _decoded_list(data, begin, nodes)
+        count += len(found)
+    return pos if 0 < count <= MAX_ELEMENTS else None
+
+
+def _decoded_list(data: bytes, pos: int, nodes: int) -> int | None:
     texts: list[bytes] = []
     for _ in range(nodes):
         container, pos = decode_length(data, pos)
@@ -288,22 +315,25 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
     nodes, pos = decode_length(data, pos)
     ids: list[tuple[int, int]] = []
     elements = blob_bytes = 0
+    number_of: Callable[[bytes], int | None]
     for _ in range(nodes):
         raw_id, pos = decode_string(data, pos)
         blob, pos = decode_string(data, pos)
-        node = listpack.decode(blob)
-        elements += len(node)
         blob_bytes += len(blob)
-        if len(raw_id) != _RAW_ID_BYTES or elements > MAX_ELEMENTS or blob_bytes > MAX_TEXT_BYTES:
+        if len(raw_id) != _RAW_ID_BYTES or blob_bytes > MAX_TEXT_BYTES:
             return None
-        if not _walk_node(raw_id, node, ids):
+        node, number_of = scan.entries(blob), scan.number_of
+        if node is None:
+            node, number_of = listpack.decode(blob), listpack.integer_of
+        elements += len(node)
+        if elements > MAX_ELEMENTS or not _walk_node(raw_id, node, number_of, ids):
             return None
     length, pos = decode_length(data, pos)
     if length != len(ids) or any(map(operator.ge, ids, ids[1:])):
         return None
-    for _ in range(7):  # last, first and highest deleted id, entries added
-        _, pos = decode_length(data, pos)
-    groups, pos = decode_length(data, pos)
+    if not (counters := _STREAM_COUNTERS(data, pos)):
+        return None
+    groups, pos = decode_length(data, counters.end())
     if groups > _MAX_GROUPS:
         return None
     names: list[bytes] = []
@@ -317,36 +347,50 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
     return pos if _different(names) else None
 
 
-def _walk_node(raw_id: bytes, node: list[bytes], ids: list[tuple[int, int]]) -> bool:
-    """Append the ids of a node's entries; False where its frame or its counters do not hold."""
-    ms, seq = int.from_bytes(raw_id[:8], "big"), int.from_bytes(raw_id[8:], "big")
-    numbers = list(map(listpack.integer_of, node))
-    if len(node) < 4 or (width := numbers[2]) is None or not 0 <= width <= len(node) - 4:
+def _walk_node(
+    raw_id: bytes,
+    node: list[bytes],
+    number_of: Callable[[bytes], int | None],
+    ids: list[tuple[int, int]],
+) -> bool:
+    """Append the ids of a node's entries; False where its frame or its counters do not hold.
+
+    Args:
+        raw_id: its master id.
+        node: its elements; number_of: what gives the number that one holds, None for none.
+        ids: grows.
+    """
+    size = len(node)
+    if size < 4:
         return False
+    living, gone, width = map(number_of, node[:3])
+    if width is None or not 0 <= width <= size - 4 or number_of(node[3 + width]) != 0:
+        return False
+    ms, seq = _ID.unpack(raw_id)
     at = 4 + width
-    if numbers[at - 1] != 0:
-        return False
     counters = [0, 0]
-    while at < len(node):
+    while at < size:
         start = at
-        entry = numbers[at : at + 4]
-        if len(entry) < 4 or None in entry[:3]:
+        if at + 4 > size:
             return False
-        flags, more_ms, more_seq, pairs = (number or 0 for number in entry)
+        flags, more_ms, more_seq = map(number_of, node[at : at + 3])
+        if flags is None or more_ms is None or more_seq is None:
+            return False
         if flags & _FLAG_SAME_FIELDS:
             at += 3 + width
-        elif entry[3] is None or pairs < 0:
-            return False
         else:
+            pairs = number_of(node[at + 3])
+            if pairs is None or pairs < 0:
+                return False
             at += 4 + 2 * pairs
-        if at >= len(node) or numbers[at] != at - start:
+        if at >= size or number_of(node[at]) != at - start:
             return False
         at += 1
-        gone = flags & _FLAG_DELETED
-        counters[gone] += 1
-        if not gone:
+        deleted = flags & _FLAG_DELETED
+        counters[deleted] += 1
+        if not deleted:
             ids.append((ms + more_ms & _U64, seq + more_seq & _U64))
-    return numbers[:2] == counters
+    return counters == [living, gone]
 
 
 def _group(data: bytes, pos: int) -> int | None:
@@ -375,7 +419,7 @@ def _group(data: bytes, pos: int) -> int | None:
     return pos if _different(names) and sorted(owned) == pending else None
 
 
-_CHECKS: Final[dict[int, Any]] = {
+CHECKS: Final[dict[int, Callable[[bytes, int, Thresholds], int | None]]] = {
     c.TYPE_SET: _set,
     c.TYPE_HASH: _hash,
     c.TYPE_ZSET_2: _zset,
@@ -385,3 +429,4 @@ _CHECKS: Final[dict[int, Any]] = {
     c.TYPE_LIST_QUICKLIST_2: _list,
     c.TYPE_STREAM_LISTPACKS_2: _stream,
 }
+"""What judges a value, by type code; as `packed_end`, but may raise Incomplete and RdbError."""

@@ -16,9 +16,8 @@ from kvrepl.datatypes.limits import Limits
 from kvrepl.datatypes.records import rdb_type_and_value
 from kvrepl.resp import ACCELERATED
 from rdb.accel import accel
-from rdb.strings import encode_string
 from rdb.values import node_limits
-from rdb.writer import Accesses, encode_key, encode_key_prefix
+from rdb.writer import Accesses, encode_key, encode_records
 
 
 class Walker(Protocol):
@@ -42,16 +41,13 @@ def encode_segment_reference(
     accesses: Accesses | None = None,
 ) -> bytes:
     """Encode in Python; see `encode_segment`."""
-    out: list[bytes] = []
-    for key, value in segment.items():
-        if type(value) is bytes:
-            # hot: benchmarks/bgsave without the accelerator.
-            used = b"" if accesses is None else accesses.prefix(key)
-            head = encode_key_prefix(expires.get(key)) + used + b"\x00"
-            out += (head, encode_string(key, compress), encode_string(value, compress))
-        else:
-            out.append(_encode(key, value, expires, limits, compress, accesses))
-    return b"".join(out)
+    return encode_records(
+        segment,
+        expires,
+        compress,
+        accesses,
+        lambda key, value: _encode(key, value, expires, limits, compress, accesses),
+    )
 
 
 def _encode(

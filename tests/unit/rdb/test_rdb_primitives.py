@@ -155,6 +155,15 @@ def test_lzf_compiled_gives_the_bytes_of_the_reference() -> None:
         assert lzf.compress(text) == lzf.compress_reference(text)
 
 
+@pytest.mark.parametrize("compress", [lzf.compress, lzf.compress_reference])
+def test_lzf_copies_of_three_bytes_alone_are_not_worth_it(compress) -> None:  # type: ignore[no-untyped-def]
+    rng = random.Random(12)
+    triples = [rng.randbytes(3) for _ in range(9)]
+    once = b"".join(triples)
+    assert compress(once + b"".join(rng.sample(triples, 9))) is None
+    assert compress(once + once[:9]) is not None
+
+
 @needs_accel
 def test_lzf_compiled_refuses_what_the_reference_refuses() -> None:
     rng = random.Random(11)

@@ -1,0 +1,149 @@
+r"""Listpacks walked in C where nothing of ours is compiled: by the regular expression engine.
+
+An entry that is an integer, or a string of up to MAX_STRING_BYTES, has its size in its first bytes
+and in its last. A pattern with a branch for each size is such an entry, and one `findall` walks
+them all. Each pattern ends in a branch for any one byte, which leaves its group empty. So what is
+found covers the body, and none empty means that entries are all that there is.
+
+    pattern      one match                        its group
+    _entries     an entry                         that entry
+    _fields      a canonical entry, an entry      the first
+    _members     a canonical entry, a score       the first
+
+An entry is canonical where it is the only form of its text: an integer in its shortest encoding, a
+string that is not the text of an integer. Among those, equal texts are equal bytes.
+
+What is not covered gives None, and so does what is malformed: rdb.blobs.listpack, which is exact,
+then has the word.
+
+Source: the format is that of rdb.blobs.listpack.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Callable
+from functools import cache
+from typing import Final
+
+from rdb.blobs.listpack import HEADER_BYTES, integer_of
+
+MAX_STRING_BYTES: Final = 125
+"""Longer ones have a backlen of more than a byte."""
+_MAX_SHORT_STRING_BYTES: Final = 63
+_MAX_SCORE_BYTES: Final = 25
+_HEADER: Final = struct.Struct("<IH")
+_END: Final = 0xFF
+
+_Find = Callable[[bytes, int, int], list[bytes]]
+
+
+def _either(*branches: bytes) -> bytes:
+    return b"(?:" + b"|".join(branches) + b")"
+
+
+_STRING: Final = _either(
+    *(
+        rb"\x%02x.{%d}\x%02x" % (0x80 | size, size, size + 1)
+        for size in range(_MAX_SHORT_STRING_BYTES + 1)
+    ),
+    rb"\xe0"
+    + _either(
+        *(
+            rb"\x%02x.{%d}\x%02x" % (size, size, size + 2)
+            for size in range(_MAX_SHORT_STRING_BYTES + 1, MAX_STRING_BYTES + 1)
+        )
+    ),
+)
+_INTEGER: Final = _either(
+    rb"[\x00-\x7f]\x01",
+    rb"[\xc0-\xdf].\x02",
+    rb"\xf1.{2}\x03",
+    rb"\xf2.{3}\x04",
+    rb"\xf3.{4}\x05",
+    rb"\xf4.{8}\x09",
+)
+_ENTRY: Final = _either(_INTEGER, _STRING)
+_CANONICAL: Final = _either(
+    rb"[\x00-\x7f]\x01",
+    rb"(?!\xc0[\x00-\x7f])[\xc0-\xdf].\x02",
+    # Each must not be the next smaller one with its sign extended.
+    rb"\xf1.[\x10-\xef]\x03",
+    rb"\xf2.(?![\x00-\x7f]\x00|[\x80-\xff]\xff).{2}\x04",
+    rb"\xf3.{2}(?![\x00-\x7f]\x00|[\x80-\xff]\xff).{2}\x05",
+    rb"\xf4.{3}(?![\x00-\x7f]\x00{4}|[\x80-\xff]\xff{4}).{5}\x09",
+    # No digit is a backlen, so the text of an integer ends before the first byte that may be one.
+    rb"(?![\x81-\x94](?:0|-?[1-9][0-9]*)[\x02-\x15])" + _STRING,
+)
+_SCORE: Final = _either(
+    _INTEGER,
+    rb"[\x81-\x99]-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)"
+    # The backlen ends the text, and must be that of the entry which began so many bytes before.
+    + _either(
+        *(
+            rb"\x%02x(?<=\x%02x.{%d})" % (size + 1, 0x80 | size, size + 1)
+            for size in range(1, _MAX_SCORE_BYTES + 1)
+        )
+    ),
+)
+
+
+def _finder(one: bytes, more: bytes) -> _Find:
+    return re.compile(b"(%b)%b|." % (one, more), re.DOTALL).findall
+
+
+# Compiling a pattern takes some milliseconds, which whoever has the accelerator need not pay.
+_entries = cache(lambda: _finder(_ENTRY, b""))
+_fields = cache(lambda: _finder(_CANONICAL, _ENTRY))
+_members = cache(lambda: _finder(_CANONICAL, _SCORE))
+
+
+def entries(blob: bytes) -> list[bytes] | None:
+    """The entries of a listpack, encoded; None where it is not covered. O(bytes)."""
+    found = _walk(blob, _entries(), 1)
+    return None if found is None or b"" in found else found
+
+
+def fields(blob: bytes) -> int | None:
+    """How many pairs a hash has whose fields differ; None where it has not, or is not covered."""
+    return _different(_walk(blob, _fields(), 2))
+
+
+def members(blob: bytes) -> int | None:
+    """How many members a sorted set has, which differ and have scores; None as for `fields`."""
+    return _different(_walk(blob, _members(), 2))
+
+
+def _walk(blob: bytes, find: _Find, step: int) -> list[bytes] | None:
+    """Find what stands in the body; None where the header does not say as much."""
+    last = len(blob) - 1
+    if last < HEADER_BYTES or blob[last] != _END:
+        return None
+    size, count = _HEADER.unpack_from(blob)
+    if size != last + 1 or count % step:
+        return None
+    found = find(blob, HEADER_BYTES, last)
+    return found if len(found) * step == count else None
+
+
+def _different(found: list[bytes] | None) -> int | None:
+    if found is None:
+        return None
+    distinct = set(found)
+    return len(found) if len(distinct) == len(found) and b"" not in distinct else None
+
+
+def number_of(entry: bytes) -> int | None:
+    """The integer that an encoded entry holds, or the text of which it holds; None for others."""
+    first = entry[0]
+    if first < 0x80:
+        return first
+    if first < 0xC0:
+        return integer_of(entry[1:-1])
+    if first < 0xE0:
+        number = (first & 0x1F) << 8 | entry[1]
+        return number - 8192 if number >= 4096 else number
+    if first < 0xF0:
+        return None
+    return int.from_bytes(entry[1:-1], "little", signed=True)
