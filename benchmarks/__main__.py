@@ -15,6 +15,7 @@ from benchmarks.measure import (
     QUICK,
     Bench,
     Benchmark,
+    in_pure_python,
     kept_bytecode,
     machine,
     run_interleaved,
@@ -24,6 +25,14 @@ from tests.interop.harness import Kind
 BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "bgsave": ("Background save", snapshots.bgsave),
     "load": ("Start and load", snapshots.load),
+    "bgsave-pure": (
+        "Background save without the compiled parts",
+        in_pure_python(snapshots.bgsave),
+    ),
+    "load-pure": (
+        "Start and load without the compiled parts",
+        in_pure_python(snapshots.load),
+    ),
     "sync": ("Full synchronisation", sync.sync),
     "link": ("A replication link, plain and compressed", sync.link),
     "requests": ("Requests", requests.requests),

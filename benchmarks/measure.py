@@ -127,18 +127,10 @@ class Bench:
 
 
 @contextlib.contextmanager
-def kept_bytecode(folder: Path) -> Iterator[None]:
-    """Let servers started in the body keep Python's compiled modules, as an installed package does.
-
-    Where PYTHONDONTWRITEBYTECODE is set, every start would compile them all again: a quarter of
-    a second that no user of an installed kvrepl pays.
-
-    Args:
-        folder: where they are kept, so that nothing is written into the sources.
-    """
-    names = ("PYTHONDONTWRITEBYTECODE", "PYTHONPYCACHEPREFIX")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update({names[0]: "", names[1]: str(folder)})  # empty is as good as not set
+def environment(**values: str) -> Iterator[None]:
+    """Have servers that are started in the body see these variables, empty as good as not set."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
@@ -149,7 +141,29 @@ def kept_bytecode(folder: Path) -> Iterator[None]:
                 os.environ[name] = value
 
 
+def kept_bytecode(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Let servers started in the body keep Python's compiled modules, as an installed package does.
+
+    Where PYTHONDONTWRITEBYTECODE is set, every start would compile them all again: a quarter of
+    a second that no user of an installed kvrepl pays.
+
+    Args:
+        folder: where they are kept, so that nothing is written into the sources.
+    """
+    return environment(PYTHONDONTWRITEBYTECODE="", PYTHONPYCACHEPREFIX=str(folder))
+
+
 Benchmark = Callable[[Bench, Kind], Iterable[Sample]]
+
+
+def in_pure_python(benchmark: Benchmark) -> Benchmark:
+    """Give the benchmark with none of kvrepl's compiled parts in use."""
+
+    def run(bench: Bench, kind: Kind) -> Iterator[Sample]:
+        with environment(KVREPL_PURE="1", RDB_PURE="1"):
+            yield from benchmark(bench, kind)
+
+    return run
 
 
 def run_interleaved(

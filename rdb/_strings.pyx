@@ -57,6 +57,7 @@ cdef Py_ssize_t _lzf_compress(
     cdef int bits = MIN_TABLE_BITS, shift
     cdef Py_ssize_t pos = 0, literals_from = 0, candidate, length, longest, back
     cdef Py_ssize_t longer = 0
+    cdef bint is_marked = False
     cdef uint32_t slot
     cdef uint8_t *end = out + limit
     cdef uint8_t *start = out
@@ -100,8 +101,9 @@ cdef Py_ssize_t _lzf_compress(
         pos += length
         literals_from = pos
         longer += length - 3
+        is_marked |= (-candidate & 3) + 4 <= length
     out = _put_literals(out, end, data + literals_from, size - literals_from)
-    if out == NULL or longer < MIN_LONGER:
+    if out == NULL or longer < MIN_LONGER or not is_marked:
         return 0
     return out - start
 

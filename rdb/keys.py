@@ -53,7 +53,14 @@ def load_keys_reference(
                 code = data[at]
             if code and code not in CHECKS:
                 break
-            key, at = decode_string(data, at + 1)
+            at += 1
+            # Most keys are short and plain: the first byte is their length.
+            if at < size and (length := data[at]) < 0x40 and at + length < size:
+                at += 1
+                key = data[at : at + length]
+                at += length
+            else:
+                key, at = decode_string(data, at)
             if not code:
                 value, at = decode_string(data, at)
             else:

@@ -13,10 +13,16 @@ seen. The table is as large as the input asks for (256 to 16,384 places): cleari
 is not liblzf's byte for byte, but any LZF decoder reads it. `compress` and `decompress` are
 compiled where the accelerator is built, and give the same bytes as the references here.
 
-A copy of three bytes takes two and mostly begins another run of literals: it saves nothing. So a
-string is compressed only where its copies make MIN_LONGER bytes beyond three each, which is to
-say that as many windows of four bytes stand in it for the second time. Most short strings have
-none, and that is told without looking at them byte by byte (`_repeats`).
+Most short strings cannot be shortened, and to know it a byte at a time costs more than anything
+else in a snapshot. So a string is left as it is unless its copies
+
+* make MIN_LONGER bytes beyond three each, all together (a copy of three bytes takes two and mostly
+  begins another run of literals: it saves nothing), and
+* take a window, which is four bytes, from a place that is a multiple of four, one of them at least
+  (one of seven bytes always does).
+
+The first means that as many windows stand in the string for the second time, the second that one
+from such a place does. Both are told of the whole string at once (`_may_shorten`).
 
 Source: the format as lzf_d.c of Redis reads it.
 """
@@ -57,11 +63,21 @@ def _readers(size: int) -> tuple[_Unpack, _Unpack, _Unpack, _Unpack]:
     return first, second, third, fourth
 
 
-def _repeats(data: bytes) -> int:
-    """How many windows of four bytes stood in it before. O(len(data)), in C."""
+def _may_shorten(data: bytes) -> bool:
+    """Whether windows of it stand in it again as compressing asks for. O(len(data)), in C."""
+    # hot: benchmarks/bgsave without the accelerator.
     first, second, third, fourth = _readers(len(data))
-    windows = {*first(data, 0), *second(data, 1), *third(data, 2), *fourth(data, 3)}
-    return len(data) - _WINDOW_BYTES + 1 - len(windows)
+    marks = first(data, 0)
+    marked = {*marks}
+    if (
+        len(marked) == len(marks)
+        and marked.isdisjoint(second(data, 1))
+        and marked.isdisjoint(third(data, 2))
+        and marked.isdisjoint(fourth(data, 3))
+    ):
+        return False
+    windows = {*marks, *second(data, 1), *third(data, 2), *fourth(data, 3)}
+    return len(windows) <= len(data) - _WINDOW_BYTES + 1 - MIN_LONGER
 
 
 def compress_reference(data: bytes) -> bytes | None:
@@ -70,14 +86,14 @@ def compress_reference(data: bytes) -> bytes | None:
     limit = size - LZF_MIN_SAVING_BYTES
     if limit <= 0 or size > MAX_INPUT_BYTES:
         return None
-    # hot: benchmarks/bgsave without the accelerator.
-    if size <= _MAX_WINDOWED_BYTES and _repeats(data) < MIN_LONGER:
+    if size <= _MAX_WINDOWED_BYTES and not _may_shorten(data):
         return None
     bits = min(max(size.bit_length(), MIN_TABLE_BITS), MAX_TABLE_BITS)
     table = [-1] * (1 << bits)
     shift = 32 - bits
     out = bytearray()
     literals_from = pos = longer = 0
+    is_marked = False
     while pos + 2 < size:
         trigram = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
         slot = (trigram * HASH_MULTIPLIER & 0xFFFFFFFF) >> shift
@@ -108,8 +124,9 @@ def compress_reference(data: bytes) -> bytes | None:
         pos += length
         literals_from = pos
         longer += length - 3
+        is_marked |= -candidate % _WINDOW_BYTES + _WINDOW_BYTES <= length
     _append_literals(out, data, literals_from, size)
-    return bytes(out) if len(out) <= limit and longer >= MIN_LONGER else None
+    return bytes(out) if len(out) <= limit and longer >= MIN_LONGER and is_marked else None
 
 
 def _append_literals(out: bytearray, data: bytes, begin: int, end: int) -> None:
@@ -164,8 +181,8 @@ def compress(data: bytes) -> bytes | None:
     """Compress `data` if that is worth it.
 
     Returns:
-        The LZF form, or None unless it is at least 4 bytes shorter, by copies that make
-        MIN_LONGER bytes beyond three each. Cost: O(len(data)).
+        The LZF form, or None unless it is at least 4 bytes shorter by copies as described above.
+        Cost: O(len(data)).
 
     Source: rdbSaveLzfStringObject in rdb.c for the limit.
     """

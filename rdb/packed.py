@@ -290,8 +290,9 @@ def _list(data: bytes, pos: int, limits: Thresholds) -> int | None:
         container, pos = decode_length(data, pos)
         blob, pos = decode_string(data, pos)
         scanned_bytes += len(blob)
-        found = scan.entries(blob) if container == c.NODE_PACKED else None
-        if not found or scanned_bytes > _MAX_SCANNED_BYTES:
+        if container != c.NODE_PACKED or scanned_bytes > _MAX_SCANNED_BYTES:
+            return _decoded_list(data, begin, nodes)
+        if not (found := scan.entries(blob)):
             return _decoded_list(data, begin, nodes)
         count += len(found)
     return pos if 0 < count <= MAX_ELEMENTS else None

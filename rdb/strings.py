@@ -5,7 +5,7 @@
     C3 <clen> <ulen> bytes        LZF: `clen` bytes that decompress to `ulen`
 
 The writer uses an integer form for canonical decimal text of up to 11 bytes that fits 32 bits,
-and LZF for more than 20 bytes where it saves at least 4.
+and LZF for more than 20 bytes where it saves at least 4 (see rdb.lzf for what it leaves alone).
 
 Source: rdbSaveRawString, rdbGenericLoadStringObject, rdbTryIntegerEncoding in rdb.c.
 """

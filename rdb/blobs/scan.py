@@ -101,37 +101,33 @@ _members = cache(lambda: _finder(_CANONICAL, _SCORE))
 
 def entries(blob: bytes) -> list[bytes] | None:
     """The entries of a listpack, encoded; None where it is not covered. O(bytes)."""
-    found = _walk(blob, _entries(), 1)
-    return None if found is None or b"" in found else found
+    found = _entries()(blob, HEADER_BYTES, len(blob) - 1)
+    return found if _is_framed(blob, len(found)) and b"" not in found else None
 
 
 def fields(blob: bytes) -> int | None:
     """How many pairs a hash has whose fields differ; None where it has not, or is not covered."""
-    return _different(_walk(blob, _fields(), 2))
+    return _pairs(blob, _fields())
 
 
 def members(blob: bytes) -> int | None:
     """How many members a sorted set has, which differ and have scores; None as for `fields`."""
-    return _different(_walk(blob, _members(), 2))
+    return _pairs(blob, _members())
 
 
-def _walk(blob: bytes, find: _Find, step: int) -> list[bytes] | None:
-    """Find what stands in the body; None where the header does not say as much."""
-    last = len(blob) - 1
-    if last < HEADER_BYTES or blob[last] != _END:
-        return None
-    size, count = _HEADER.unpack_from(blob)
-    if size != last + 1 or count % step:
-        return None
-    found = find(blob, HEADER_BYTES, last)
-    return found if len(found) * step == count else None
-
-
-def _different(found: list[bytes] | None) -> int | None:
-    if found is None:
-        return None
+def _pairs(blob: bytes, find: _Find) -> int | None:
+    found = find(blob, HEADER_BYTES, len(blob) - 1)
     distinct = set(found)
-    return len(found) if len(distinct) == len(found) and b"" not in distinct else None
+    count = len(found)
+    if len(distinct) != count or b"" in distinct or not _is_framed(blob, 2 * count):
+        return None
+    return count
+
+
+def _is_framed(blob: bytes, count: int) -> bool:
+    """Whether head and end are those of a listpack of so many entries."""
+    size = len(blob)
+    return size > HEADER_BYTES and blob[-1] == _END and _HEADER.unpack_from(blob) == (size, count)
 
 
 def number_of(entry: bytes) -> int | None:

@@ -12,7 +12,15 @@ from pathlib import Path
 import pytest
 
 from benchmarks.datasets import strings
-from benchmarks.measure import Bench, Row, Sample, Scale, kept_bytecode, run_interleaved
+from benchmarks.measure import (
+    Bench,
+    Row,
+    Sample,
+    Scale,
+    in_pure_python,
+    kept_bytecode,
+    run_interleaved,
+)
 from benchmarks.report import (
     HIGHLIGHTS,
     markdown,
@@ -94,6 +102,20 @@ def test_kept_bytecode_lets_children_cache_and_restores_the_environment(
         answer = subprocess.check_output([sys.executable, "-c", asked], text=True)
 
     assert answer.split() == ["False", str(tmp_path)]
+    assert dict(os.environ) == before
+
+
+def test_in_pure_python_servers_see_no_compiled_parts_and_later_ones_do(tmp_path: Path) -> None:
+    asked = "from rdb.accel import accel; print(accel is None)"
+
+    def benchmark(bench: Bench, kind: Kind) -> Iterator[Sample]:
+        answer = subprocess.check_output([sys.executable, "-c", asked], text=True)
+        yield Sample("case", answer.strip(), "", float(os.environ["KVREPL_PURE"]))
+
+    before = dict(os.environ)
+    assert list(in_pure_python(benchmark)(Bench(SCALE, tmp_path), "kvrepl")) == [
+        Sample("case", "True", "", 1.0)
+    ]
     assert dict(os.environ) == before
 
 

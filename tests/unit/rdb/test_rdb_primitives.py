@@ -128,7 +128,9 @@ def test_crc64_continued_equals_crc64_of_the_whole() -> None:
 
 def samples() -> list[bytes]:
     rng = random.Random(5)
-    texts = [b"", b"abcd", b"a" * 5, b"abc" * 10, b"a" * 263, b"a" * 264, b"a" * 265, b"a" * 9000]
+    hexes = [b"%064x" % rng.getrandbits(256) for _ in range(50)]
+    texts = [b"%b%b" % (each, each[at : at + rng.randrange(12)]) for at, each in enumerate(hexes)]
+    texts += [b"", b"abcd", b"a" * 5, b"abc" * 10, b"a" * 263, b"a" * 264, b"a" * 265, b"a" * 9000]
     texts += [bytes(range(256)) * 40, rng.randbytes(400), rng.randbytes(33) * 300]
     for _ in range(150):
         alphabet = rng.randbytes(rng.choice((1, 2, 4, 16, 200)))
@@ -162,6 +164,15 @@ def test_lzf_copies_of_three_bytes_alone_are_not_worth_it(compress) -> None:  # 
     once = b"".join(triples)
     assert compress(once + b"".join(rng.sample(triples, 9))) is None
     assert compress(once + once[:9]) is not None
+
+
+@pytest.mark.parametrize("compress", [lzf.compress, lzf.compress_reference])
+def test_lzf_copies_must_take_a_window_from_a_multiple_of_four(compress) -> None:  # type: ignore[no-untyped-def]
+    text = random.Random(13).randbytes(40)
+    for shift in range(4):
+        copied = [text[shift + at : shift + at + 6] for at in (2, 10, 18, 26)]  # 3 of 4 take one
+        assert (compress(text + b"".join(copied)) is not None) == (shift != 3)
+        assert compress(text + text[shift : shift + 9]) is not None
 
 
 @needs_accel
