@@ -92,7 +92,7 @@ benchrdb: $(BENCH_STAMP) ## the rdb tools beside rdbtools, which gets an environ
 	@test -x $(VENV)-rdbtools/bin/rdb || { $(PYTHON) -m venv $(VENV)-rdbtools && \
 	    $(VENV)-rdbtools/bin/pip install --quiet rdbtools python-lzf; }
 	$(BIN)/python -m benchmarks.rdb --rdbtools $(VENV)-rdbtools/bin/rdb \
-	    --out benchmarks/results/rdb.md $(ARGS)
+	    --out benchmarks/results $(ARGS)
 
 demo: $(STAMP) ## four servers, a cut link and a promotion, told step by step
 	@$(BIN)/kvrepl demo

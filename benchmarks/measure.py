@@ -45,15 +45,15 @@ class Sample(NamedTuple):
 
 @dataclass
 class Row:
-    """Every sample of one case and metric."""
+    """Every sample of one case and metric, by who was measured."""
 
     case: str
     metric: str
     unit: str
     more_is_better: bool
-    values: dict[Kind, list[float]] = field(default_factory=dict)
+    values: dict[str, list[float]] = field(default_factory=dict)
 
-    def median(self, kind: Kind) -> float | None:
+    def median(self, kind: str) -> float | None:
         """Give the median of a kind's samples, None where it has none."""
         values = self.values.get(kind)
         return statistics.median(values) if values else None

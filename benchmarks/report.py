@@ -50,7 +50,7 @@ HIGHLIGHTS = (
     Highlight("memory", "hash of 8 x 12 B", "loaded", "memory, hash of 8 x 12 B, loaded"),
 )
 
-COLOURS: dict[Kind, str] = {"redis": "#a0a0a0", "kvrepl": "#2a6fbb"}
+COLOURS = {"redis": "#a0a0a0", "kvrepl": "#2a6fbb", "rdbtools": "#a0a0a0", "rdb": "#2a6fbb"}
 
 
 def number_text(value: float | None) -> str:
@@ -91,7 +91,7 @@ def _spread(row: Row, kind: Kind) -> str:
     return f"{text} ({number_text(min(values))} to {number_text(max(values))})"
 
 
-def write_csv(path: Path, rows: Sequence[Row], kinds: Sequence[Kind]) -> None:
+def write_csv(path: Path, rows: Sequence[Row], kinds: Sequence[str]) -> None:
     """Write one line for each sample, so that any other statistic can be taken from it."""
     with path.open("w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -143,7 +143,7 @@ def can_plot() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
-def write_plot(path: Path, title: str, rows: Sequence[Row], kinds: Sequence[Kind]) -> None:
+def write_plot(path: Path, title: str, rows: Sequence[Row], kinds: Sequence[str]) -> None:
     """Draw one panel a metric, one bar for each case and kind, zero-based."""
     matplotlib: Any = importlib.import_module("matplotlib")
     matplotlib.use("svg")
@@ -177,7 +177,7 @@ def write_plot(path: Path, title: str, rows: Sequence[Row], kinds: Sequence[Kind
     pyplot.close(figure)
 
 
-def _panel(axis: Any, rows: Sequence[Row], kinds: Sequence[Kind]) -> None:
+def _panel(axis: Any, rows: Sequence[Row], kinds: Sequence[str]) -> None:
     thickness = 0.8 / len(kinds)
     for place, kind in enumerate(kinds):
         middles = [index + (place - (len(kinds) - 1) / 2) * thickness for index in range(len(rows))]

@@ -1,9 +1,10 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Listpacks, compiled; the format and the references are in rdb.blobs.listpack.
+"""Packed lists, compiled; the formats and the references are in rdb.blobs.listpack and .ziplist.
 
-    listpack_decode                 decode_reference
-    listpack_encode                 encode_reference
-    listpack_entry                  encode_entry_reference
+    listpack_decode                 listpack.decode_reference
+    listpack_encode                 listpack.encode_reference
+    listpack_entry                  listpack.encode_entry_reference
+    ziplist_decode                  ziplist.decode_reference
 
 _listpack.pxd lists what the other compiled modules use.
 """
@@ -29,6 +30,7 @@ from rdb.errors import RdbError
 
 cdef enum:
     UNKNOWN_COUNT = 65535
+    ZIPLIST_HEADER_BYTES = 10
 
 cdef const char *NO_SIZE = b"listpack header does not give its size"
 cdef const char *NO_END = b"listpack does not end in FF"
@@ -163,6 +165,75 @@ def listpack_decode(bytes blob not None):
         told = data[4] | <Py_ssize_t>data[5] << 8
         raise RdbError(f"listpack holds {len(elements)} entries, its header says {told}")
     return elements
+
+
+def ziplist_decode(bytes blob not None):
+    """See rdb.blobs.ziplist.decode; None where the reference is to say what is wrong."""
+    cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(blob)
+    cdef Py_ssize_t last = PyBytes_GET_SIZE(blob) - 1, pos = ZIPLIST_HEADER_BYTES, length, told
+    cdef uint32_t total
+    cdef uint64_t image
+    cdef uint8_t first
+    cdef int width
+    cdef list elements = []
+    if last < ZIPLIST_HEADER_BYTES:
+        return None
+    memcpy(&total, data, 4)
+    if <Py_ssize_t>total != last + 1 or data[last] != 0xFF:
+        return None
+    while pos < last:
+        pos += 5 if data[pos] == 0xFE else 1
+        if pos >= last:
+            return None
+        first = data[pos]
+        pos += 1
+        if first < 0xC0:
+            if first < 0x40:
+                length = first
+            elif first < 0x80:
+                length = (<Py_ssize_t>(first & 0x3F) << 8) | data[pos]
+                pos += 1
+            elif first == 0x80 and last - pos >= 4:
+                length = (
+                    (<Py_ssize_t>data[pos] << 24)
+                    | (<Py_ssize_t>data[pos + 1] << 16)
+                    | (<Py_ssize_t>data[pos + 2] << 8)
+                    | data[pos + 3]
+                )
+                pos += 4
+            else:
+                return None
+            if length > last - pos:
+                return None
+            elements.append(PyBytes_FromStringAndSize(<const char *>data + pos, length))
+            pos += length
+            continue
+        if 0xF1 <= first <= 0xFD:
+            elements.append(decimal_text((first & 0x0F) - 1))
+            continue
+        width = ziplist_integer_bytes(first)
+        if not width or width > last - pos:
+            return None
+        image = 0
+        memcpy(&image, data + pos, width)
+        if width < 8 and image >> (8 * width - 1):
+            image |= <uint64_t>-1 << (8 * width)
+        elements.append(decimal_text(<int64_t>image))
+        pos += width
+    told = data[8] | <Py_ssize_t>data[9] << 8
+    return elements if told == UNKNOWN_COUNT or told == len(elements) else None
+
+
+cdef inline int ziplist_integer_bytes(uint8_t encoding) noexcept nogil:
+    if encoding == 0xC0:
+        return 2
+    if encoding == 0xD0:
+        return 4
+    if encoding == 0xE0:
+        return 8
+    if encoding == 0xF0:
+        return 3
+    return 1 if encoding == 0xFE else 0
 
 
 # --- writing

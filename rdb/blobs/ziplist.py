@@ -20,6 +20,7 @@ Source: ziplist.c.
 
 from __future__ import annotations
 
+from rdb.accel import accel
 from rdb.errors import RdbError
 
 HEADER_BYTES = 10
@@ -38,6 +39,16 @@ def decode(blob: bytes) -> list[bytes]:
     Raises:
         RdbError: the blob is not a ziplist.
     """
+    if accel is not None:
+        # None for what is no ziplist.
+        elements: list[bytes] | None = accel.ziplist_decode(blob)
+        if elements is not None:
+            return elements
+    return decode_reference(blob)
+
+
+def decode_reference(blob: bytes) -> list[bytes]:
+    """Unpack in Python; see `decode`."""
     size = len(blob)
     if size < HEADER_BYTES + 1 or int.from_bytes(blob[:4], "little") != size:
         raise RdbError("ziplist header does not give its size")

@@ -15,7 +15,7 @@ from typing import Final, Self
 
 import redis
 
-from tests.interop.harness import Server, wait_until
+from tests.interop.harness import WAIT_TIMEOUT_S, Server, wait_until
 
 Argument = bytes | str | int | float
 Command = tuple[Argument, ...]
@@ -300,9 +300,10 @@ class AckedWriters:
             thread.start()
         return self
 
-    def wait_for(self, replies: int) -> None:
+    def wait_for(self, replies: int, timeout_s: float = WAIT_TIMEOUT_S) -> None:
         """Wait until this many appends were acknowledged in all."""
-        wait_until(lambda: sum(self.acked) >= replies, f"{replies} acknowledged", self._server)
+        what = f"{replies} acknowledged"
+        wait_until(lambda: sum(self.acked) >= replies, what, self._server, timeout_s=timeout_s)
 
     def join(self) -> None:
         """Wait for the writers, which end when the server's connection does."""

@@ -130,7 +130,7 @@ def test_read_csv_gives_back_what_write_csv_wrote(tmp_path: Path) -> None:
 def test_summary_shows_each_highlight_once_with_medians_and_ratio(tmp_path: Path) -> None:
     rows: dict[str, list[Row]] = {}
     for name, case_end, metric, _ in HIGHLIGHTS:
-        values: dict[Kind, list[float]] = {"redis": [1, 2, 9], "kvrepl": [3, 3, 3]}
+        values: dict[str, list[float]] = {"redis": [1, 2, 9], "kvrepl": [3, 3, 3]}
         size = "1,000 x " if name == "bgsave" else ""
         rows.setdefault(name, []).append(Row(size + case_end, metric, "s", False, values))
         rows[name].append(Row(size + case_end, f"not {metric}", "s", False, values))

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from rdb.accel import accel
 from rdb.blobs import intset, listpack, ziplist, zipmap
 from rdb.errors import RdbError
 
@@ -168,6 +169,29 @@ def test_ziplist_of_every_encoding_decodes() -> None:
 def test_ziplist_damaged_is_refused(blob: bytes) -> None:
     with pytest.raises(RdbError):
         ziplist.decode(blob)
+
+
+@pytest.mark.skipif(accel is None, reason="the accelerators were not built")
+def test_ziplist_compiled_reads_what_the_reference_reads_whatever_is_flipped() -> None:
+    rng = random.Random(13)
+    # What is damaged most is what follows, so that every entry is the first sometimes.
+    starts = [0, 4, 6, 8, 11, 15, 20, 26, 36, 103]
+    outcomes = []
+    for round_ in range(8000):
+        first = starts[round_ % len(starts)]
+        damaged = bytearray(make_ziplist(ZIPLIST[first:], 65535 if round_ % 3 else 1))
+        for _ in range(rng.randrange(3)):
+            at = rng.choice((10, 11, 12, rng.randrange(len(damaged))))
+            damaged[at] = rng.choice((0, 1, 0x80, 0xF0, 0xFE, rng.randrange(256)))
+        blob = bytes(damaged)
+        expected: list[bytes] | None
+        try:
+            expected = ziplist.decode_reference(blob)
+        except RdbError:
+            expected = None
+        assert accel.ziplist_decode(blob) == expected, blob
+        outcomes.append(expected is None)
+    assert 1000 < sum(outcomes) < 7000
 
 
 @pytest.mark.parametrize(
