@@ -7,6 +7,7 @@ built. Only what is hot is written a second time:
     Decoder        well-formed multibulk requests; all else goes to the functions of
                    kvrepl.resp.requests, so that both implementations refuse the same things
                    in the same words
+    skim_commands  commands as servers write them, counted and not made
     encode...      the usual values; all else goes to kvrepl.resp.replies.encode_value
 
 The states and invariants are those of requests.py. Nothing here runs without the GIL, and no
@@ -52,6 +53,7 @@ cdef extern from "Python.h":
 cdef enum:
     FIRST_BULK_BYTES = 1 << 20  # room made at once for an argument that is not complete
     WHOLE_ARGUMENTS = 64  # requests of so many are located first and built at once
+    COUNT_DIGITS = 10  # more than any count or length of an argument has
     NUMBER_BYTES = 24  # any 64-bit integer, with its type byte and CR LF
 
 cdef Py_ssize_t line_bytes = MAX_LINE_BYTES
@@ -373,6 +375,59 @@ cdef class StreamParser(Decoder):
         cdef list requests = [], ends = []
         self.decode(data, requests, ends)
         return list(zip(requests, ends))
+
+
+cdef Py_ssize_t canonical_number(
+    const char *buf, Py_ssize_t pos, Py_ssize_t end, char kind, Py_ssize_t *number
+) noexcept:
+    """Read `<kind><canonical number> CR LF` at pos; the position after it, -1 for all else."""
+    cdef Py_ssize_t value = 0, first = pos + 1
+    if pos >= end or buf[pos] != kind:
+        return -1
+    pos += 1
+    while pos < end and c"0" <= buf[pos] <= c"9" and pos - first < COUNT_DIGITS:
+        value = value * 10 + (buf[pos] - 48)
+        pos += 1
+    if pos == first or (buf[first] == c"0" and pos - first > 1):
+        return -1
+    if end - pos < 2 or buf[pos] != c"\r" or buf[pos + 1] != c"\n":
+        return -1
+    number[0] = value
+    return pos + 2
+
+
+def skim_commands(bytes data not None, Py_ssize_t position, frozenset stops not None, names):
+    """See kvrepl.resp.requests.skim_commands."""
+    cdef const char *buf = PyBytes_AS_STRING(data)
+    cdef Py_ssize_t end = PyBytes_GET_SIZE(data), pos, count = 0, length = 0, name_at, name_size
+    cdef dict counts = <dict> names  # or a subclass, as Counter is
+    cdef object name, seen
+    if not isinstance(names, dict):
+        raise TypeError("names must be a dict")
+    while True:
+        pos = canonical_number(buf, position, end, c"*", &count)
+        if pos < 0 or count == 0:
+            return position
+        name_at = name_size = 0
+        while count:
+            pos = canonical_number(buf, pos, end, c"$", &length)
+            if pos < 0 or end - pos < length + 2:
+                return position
+            if not name_at:
+                name_at, name_size = pos, length
+            pos += length + 2
+            if buf[pos - 2] != c"\r" or buf[pos - 1] != c"\n":
+                return position
+            count -= 1
+        name = bytes_of(buf + name_at, name_size)
+        seen = counts.get(name)
+        if seen is None:
+            if name.upper() in stops:
+                return position
+            seen = 0
+        counts[name] = seen + 1
+        position = pos
+
 
 
 # ---------------------------------------------------------------------- replies

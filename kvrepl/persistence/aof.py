@@ -34,7 +34,7 @@ be compiled; what it does not know (annotations) or would wait for (the end of t
 here, one item at a time. As in Redis the bytes after an argument are not looked at. Unlike in
 Redis, a length such as `$3x` is not read as 3, an empty command (`*0`) is skipped, and an
 annotation without its end is a SHORT_READ and cut off: Redis accepts it and then glues the next
-command to it.
+command to it. `AofCount`, for tools, walks in the same way and only counts.
 
 Source: aof.c loadSingleAppendOnlyFile, genAofTimestampAnnotationIfNeeded.
 """
@@ -42,12 +42,13 @@ Source: aof.c loadSingleAppendOnlyFile, genAofTimestampAnnotationIfNeeded.
 from __future__ import annotations
 
 import re
+from collections import Counter
 from enum import Enum
 from typing import Final, NamedTuple
 
 from kvrepl.errors import AofError
 from kvrepl.replication.actions import SaveInfo
-from kvrepl.resp import StreamParser
+from kvrepl.resp import StreamParser, skim_commands
 
 RDB_MAGIC: Final = b"REDIS"
 """What a file begins with whose first part is an RDB."""
@@ -62,10 +63,11 @@ Command = tuple[list[bytes], int]
 """A command and the offset of the first byte after it."""
 
 _TRANSACTION_WORDS: Final = (b"MULTI", b"EXEC", b"DISCARD")
+_TRANSACTION_NAMES: Final = frozenset(_TRANSACTION_WORDS)
 _TRANSACTION_LENGTHS: Final = frozenset(map(len, _TRANSACTION_WORDS))
 """No other name of another length needs a second look."""
 
-_STAR, _DOLLAR, _HASH = b"*$#"
+_STAR, _DOLLAR, _HASH, _LF = b"*$#\n"
 _NUMBER: Final = re.compile(rb"-?\d{0,19}")
 _TIMESTAMP: Final = re.compile(rb"#TS:(\d{1,18})\r?\Z")
 _POSITION_MARK: Final = b"#KVREPL:"
@@ -166,6 +168,7 @@ class AofReplay:
         "_position_named",
         "_queue",
         "_stop_after_s",
+        "_strict",
         "offset",
         "stopped",
         "timestamp_s",
@@ -181,6 +184,7 @@ class AofReplay:
         self._queue: list[Command] | None = None  # the open transaction
         self._bad: AofEnd | None = None
         self._careful = False  # no more runs
+        self._strict = False  # whether every CR LF is looked at; see AofCount
         # The unfinished command: its arguments so far, and how many are to come.
         self._argv: list[bytes] = []
         self._missing = 0
@@ -311,6 +315,9 @@ class AofReplay:
             if end + 2 > len(data):
                 self._need_bytes = end + 2 - position
                 break
+            if self._strict and data[end : end + 2] != b"\r\n":
+                self._fail(start + end, "CR LF after an argument")
+                break
             self._argv.append(data[begin:end])
             self._missing -= 1
             position = end + 2
@@ -338,6 +345,9 @@ class AofReplay:
             return None
         if not digits or digits == b"-":
             self._fail(self._pieces_offset + position, expected)
+            return None
+        if self._strict and data[cr + 1] != _LF:
+            self._fail(self._pieces_offset + cr, "CR LF after a number")
             return None
         return int(digits), cr + 2
 
@@ -391,6 +401,78 @@ class AofReplay:
 
     def _fail(self, offset: int, expected: str) -> None:
         self._bad = AofEnd(EndKind.BAD_FORMAT, self.valid_up_to_bytes, offset, expected)
+
+
+class AofCount(AofReplay):
+    """Walks through a file as AofReplay does, and counts its commands instead of making them.
+
+    `feed` gives nothing back. Only what is not written as servers write it is decoded.
+
+    Args:
+        offset, stop_after_s: see AofReplay.
+        strict: find BAD_FORMAT where a number or an argument does not end in CR LF.
+
+    Attributes:
+        first_s: the first timestamp annotation, None before it.
+        undated: how many commands stand before it.
+
+    Commands in a transaction count when its EXEC is there, MULTI and EXEC do not.
+    """
+
+    __slots__ = ("_inside", "_names", "_undated", "first_s")
+
+    def __init__(
+        self, offset: int = 0, *, stop_after_s: int | None = None, strict: bool = False
+    ) -> None:
+        super().__init__(offset, stop_after_s=stop_after_s)
+        self.first_s: int | None = None
+        self._strict = strict
+        self._names: Counter[bytes] = Counter()
+        self._inside: Counter[bytes] = Counter()  # of the open transaction
+        self._undated = 0
+
+    @property
+    def commands(self) -> int:
+        """How many there are so far."""
+        return self._names.total()
+
+    @property
+    def undated(self) -> int:
+        """How many stand before the first timestamp."""
+        return self.commands if self.first_s is None else self._undated
+
+    def names(self) -> Counter[bytes]:
+        """How often each command occurs, by its name in upper case."""
+        names: Counter[bytes] = Counter()
+        for name, count in self._names.items():
+            names[name.upper()] += count
+        return names
+
+    def _decode_many(self, data: bytes, position: int, out: list[Command]) -> int:
+        is_open = self._queue is not None
+        names = self._inside if is_open else self._names
+        after = skim_commands(data, position, _TRANSACTION_NAMES, names)
+        if after > position:
+            self.offset = self._pieces_offset + after
+            if not is_open:
+                self.valid_up_to_bytes = self.offset
+        return after
+
+    def _annotation(self, data: bytes, position: int) -> int:
+        after = super()._annotation(data, position)
+        if self.first_s is None and self.timestamp_s is not None:
+            self.first_s, self._undated = self.timestamp_s, self.commands
+        return after
+
+    def _complete(self, argv: list[bytes], end: int, out: list[Command]) -> None:
+        was_open = self._queue is not None
+        complete: list[Command] = []
+        super()._complete(argv, end, complete)
+        self._names.update(command[0] for command, _ in complete)
+        if was_open and self._queue is None:
+            if argv[0].upper() == b"EXEC":
+                self._names.update(self._inside)
+            self._inside.clear()
 
 
 def timestamp(now_s: int) -> bytes:

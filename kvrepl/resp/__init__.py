@@ -1,7 +1,8 @@
 """RESP2 and RESP3: requests in, replies out, and the reverse for links and tools.
 
     values      what a command may return, and its wire forms
-    requests    RequestParser (clients), StreamParser (links, AOF): bytes -> commands
+    requests    RequestParser (clients), StreamParser (links, AOF): bytes -> commands;
+                skim_commands counts them
     replies     encode, encode_many, encode_command: values -> bytes
     reader      ReplyParser: bytes -> values
     inline      text lines <-> arguments
@@ -35,6 +36,7 @@ __all__ = [
     "encode_many",
     "encode_protocol_error",
     "quote",
+    "skim_commands",
     "split_inline",
 ]
 
@@ -55,7 +57,7 @@ ACCELERATED: Final = _accelerated()
 
 if TYPE_CHECKING or not ACCELERATED:
     from kvrepl.resp.replies import encode, encode_command, encode_many
-    from kvrepl.resp.requests import RequestParser, StreamParser
+    from kvrepl.resp.requests import RequestParser, StreamParser, skim_commands
 else:
     from kvrepl._accel import (
         RequestParser,
@@ -63,4 +65,5 @@ else:
         encode,
         encode_command,
         encode_many,
+        skim_commands,
     )

@@ -27,6 +27,7 @@ Source: Redis 7.0 networking.c processInputBuffer, processMultibulkBuffer, proce
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -282,6 +283,45 @@ class StreamParser(Decoder):
         ends: list[int] = []
         self._decode(data, requests, ends)
         return list(zip(requests, ends, strict=True))
+
+
+_COUNT: Final = re.compile(rb"\*([1-9]\d{0,9})\r\n")
+_LENGTH: Final = re.compile(rb"\$(0|[1-9]\d{0,9})\r\n")
+
+
+def skim_commands(
+    data: bytes, position: int, stops: frozenset[bytes], names: dict[bytes, int]
+) -> int:
+    """Step over commands exactly as encode_command writes them, and count their names.
+
+    Args:
+        data: the bytes at hand.
+        position: where a command begins in them.
+        stops: names in upper case.
+        names: how often each name was met, by its spelling; counted on.
+
+    Returns:
+        The position of the first command that is not whole, is written in any other way, or bears
+        one of the names in `stops`. O(len(data)), without making the arguments.
+    """
+    while count := _COUNT.match(data, position):
+        name: bytes | None = None
+        pos = count.end()
+        for _ in range(int(count[1])):
+            length = _LENGTH.match(data, pos)
+            if length is None:
+                return position
+            pos = length.end() + int(length[1]) + 2
+            if data[pos - 2 : pos] != b"\r\n":
+                return position
+            if name is None:
+                name = data[length.end() : pos - 2]
+        assert name is not None
+        if name not in names and name.upper() in stops:
+            return position
+        names[name] = names.get(name, 0) + 1
+        position = pos
+    return position
 
 
 def take_line(

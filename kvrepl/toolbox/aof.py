@@ -141,7 +141,7 @@ def check_command(path: str) -> int:
             click.echo(f"{part.name}: missing; the manifest names it")
             whole = False
             continue
-        found = scan(part, strict=True, count_names=True)
+        found = scan(part, strict=True)
         whole = whole and found.is_whole
         _report(found, is_last=not any(p.size_bytes for p in log.parts[index + 1 :]))
     for name in log.strangers():

@@ -5,8 +5,9 @@
     items(part, ...)  the same bytes again, one command or annotation after the other
     salvage(part, at) where, after damage, commands can be read again
 
-`scan` decodes with the readers that the server starts with (RdbReader, AofReplay), so that what it
-calls whole is what a server loads. `items` is only used on bytes that `scan` found whole.
+`scan` walks with the readers that the server starts with (RdbReader, and AofReplay as AofCount), so
+that what it calls whole is what a server loads. `items` is only used on bytes that `scan` found
+whole.
 
 Nothing here writes.
 """
@@ -18,14 +19,12 @@ import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from itertools import pairwise
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from kvrepl.errors import AofError
-from kvrepl.persistence.aof import RDB_MAGIC, AofEnd, AofReplay, EndKind
+from kvrepl.persistence.aof import RDB_MAGIC, AofCount, AofEnd, EndKind
 from kvrepl.persistence.manifest import Layout, Manifest, parse_manifest
-from kvrepl.resp import StreamParser, encode_command
 from rdb import RdbError
 from rdb.reader import RdbReader
 from rdb.records import Aux, Header, Key, Record
@@ -39,9 +38,6 @@ SALVAGE_WINDOW_BYTES: Final = 1024 * 1024
 """A place is passed over where its first command is longer than this."""
 
 _EMPTY: Final = AofEnd(EndKind.WHOLE, 0, 0)
-_TIMESTAMP: Final = re.compile(rb"\n#(?=TS:)")
-_HASH: Final = ord("#")
-_RUN_BYTES: Final = 64 * 1024
 _COMMAND: Final = re.compile(rb"\*[1-9]\d{0,6}\r\n\$\d")
 
 
@@ -108,7 +104,7 @@ class Found:
         stopped: the walk met a timestamp above its limit and ended there.
         whole_up_to: the end of the last whole command or annotation, inside a transaction or not.
         end: how the commands end.
-        names: how often each command occurs, in upper case, if that was asked for.
+        names: how often each command occurs, in upper case.
     """
 
     part: Part
@@ -145,14 +141,12 @@ class Item(NamedTuple):
         end: of the byte after it.
         argv: the command, MULTI and EXEC included; empty for an annotation.
         annotation: the text after the "#", None for a command.
-        unterminated: where two bytes after an argument are no CR LF, None if all are.
     """
 
     offset: int
     end: int
     argv: list[bytes]
     annotation: bytes | None = None
-    unterminated: int | None = None
 
 
 def open_log(path: str | os.PathLike[str]) -> Log:
@@ -185,7 +179,6 @@ def scan(
     *,
     stop_after_s: int | None = None,
     strict: bool = False,
-    count_names: bool = False,
 ) -> Found:
     """Walk through a file.
 
@@ -195,7 +188,6 @@ def scan(
         strict: also decode every value of an RDB, and find BAD_FORMAT where an argument does not
             end in CR LF. Servers do not look at these two bytes; redis-check-aof does, because a
             command that is read past them is most likely not what was written.
-        count_names: fill in Found.names.
 
     Raises:
         OSError: it cannot be read.
@@ -204,15 +196,15 @@ def scan(
     """
     found = Found(part)
     reader: RdbReader | None = None
-    replay: AofReplay | None = None
+    count: AofCount | None = None
     with open(part.path, "rb") as file:
         while chunk := file.read(CHUNK_BYTES):
-            if reader is None and replay is None:
+            if reader is None and count is None:
                 if chunk.startswith(RDB_MAGIC):
                     reader = RdbReader(raw_values=not strict)
                 else:
-                    replay = AofReplay(stop_after_s=stop_after_s)
-            if replay is None:
+                    count = AofCount(stop_after_s=stop_after_s, strict=strict)
+            if count is None:
                 assert reader is not None
                 try:
                     _count_records(found, reader.feed(chunk))
@@ -222,24 +214,18 @@ def scan(
                 if not reader.finished:
                     continue
                 found.rdb_bytes = reader.offset
-                replay = AofReplay(reader.offset, stop_after_s=stop_after_s)
+                count = AofCount(reader.offset, stop_after_s=stop_after_s, strict=strict)
                 chunk = reader.unused
-            _count_commands(found, replay, chunk, count_names)
-            if replay.stopped or replay.finish().kind is EndKind.BAD_FORMAT:
+            count.feed(chunk)
+            if count.stopped or count.finish().kind is EndKind.BAD_FORMAT:
                 break
-    if replay is None:
-        if reader is not None:
-            try:
-                reader.close()
-            except RdbError as error:
-                found.rdb_error = error
-        return found
-    found.last_s = replay.timestamp_s
-    found.stopped = replay.stopped
-    found.whole_up_to = replay.offset
-    found.end = replay.finish()
-    if strict:
-        _look_at_terminators(found)
+    if count is not None:
+        _take_count(found, count)
+    elif reader is not None:
+        try:
+            reader.close()
+        except RdbError as error:
+            found.rdb_error = error
     return found
 
 
@@ -263,16 +249,13 @@ def items(part: Part, start: int, end: int) -> Iterator[Item]:
                 yield Item(offset, position, [], line[1:].rstrip(b"\r\n"))
             else:
                 argv: list[bytes] = []
-                unterminated = None
                 for _ in range(int(line[1:])):
                     header = file.readline()
                     length = int(header[1:])
                     data = file.read(length + 2)
                     argv.append(data[:length])
                     position += len(header) + length + 2
-                    if not data.endswith(b"\r\n") and unterminated is None:
-                        unterminated = position - 2
-                yield Item(offset, position, argv, None, unterminated)
+                yield Item(offset, position, argv)
             offset = position
 
 
@@ -285,19 +268,17 @@ def scan_from(part: Part, offset: int) -> Found:
         OSError: it cannot be read.
     """
     found = Found(part)
-    replay = AofReplay(offset)
+    count = AofCount(offset)
     read_bytes = 0
     with open(part.path, "rb") as file:
         file.seek(offset)
         while chunk := file.read(CHUNK_BYTES):
             read_bytes += len(chunk)
-            _count_commands(found, replay, chunk, False)
-            hopeless = not found.commands and read_bytes >= SALVAGE_WINDOW_BYTES
-            if hopeless or replay.finish().kind is EndKind.BAD_FORMAT:
+            count.feed(chunk)
+            hopeless = not count.commands and read_bytes >= SALVAGE_WINDOW_BYTES
+            if hopeless or count.finish().kind is EndKind.BAD_FORMAT:
                 break
-    found.last_s = replay.timestamp_s
-    found.whole_up_to = replay.offset
-    found.end = replay.finish()
+    _take_count(found, count)
     return found
 
 
@@ -345,56 +326,13 @@ def excerpt(part: Part, offset: int, most_bytes: int = 60) -> str:
     return f"'{text}'" + ("..." if len(data) > most_bytes else "")
 
 
-def _is_canonical(part: Part, start: int, end: int) -> bool:
-    """Whether each command between two offsets is byte for byte how a server writes it.
-
-    That is how nearly every log is, and the quick way to know that each argument ends in CR LF:
-    decoding and encoding are compiled.
-    """
-    with open(part.path, "rb") as file:
-        file.seek(start)
-        data = b""
-        while start < end:
-            data += file.read(min(CHUNK_BYTES, end - start - len(data)))
-            done = 0
-            while done < len(data):
-                if data[done] == _HASH:
-                    lf = data.find(b"\n", done)
-                    if lf < 0:
-                        break
-                    done = lf + 1
-                    continue
-                run = StreamParser(done).feed(data[done : done + _RUN_BYTES] if done else data)
-                if not run:
-                    break
-                stop = run[-1][1]
-                if b"".join([encode_command(argv) for argv, _ in run]) != data[done:stop]:
-                    return False
-                done = stop
-            if not done and start + len(data) == end:
-                return False
-            start += done
-            data = data[done:]
-    return True
-
-
-def _look_at_terminators(found: Found) -> None:
-    """Take back what was read from the first argument on that does not end in CR LF."""
-    if _is_canonical(found.part, found.rdb_bytes, found.whole_up_to):
-        return
-    valid = found.rdb_bytes
-    in_transaction = False
-    for item in items(found.part, found.rdb_bytes, found.whole_up_to):
-        if item.unterminated is not None:
-            reason = "CR LF after an argument"
-            found.end = AofEnd(EndKind.BAD_FORMAT, valid, item.unterminated, reason)
-            found.whole_up_to = item.offset
-            return
-        name = item.argv[0].upper() if item.argv else b""
-        if name in (b"MULTI", b"EXEC", b"DISCARD"):
-            in_transaction = name == b"MULTI"
-        if not in_transaction:
-            valid = item.end
+def _take_count(found: Found, count: AofCount) -> None:
+    """Note what a walk through the commands has found."""
+    found.commands, found.undated, found.names = count.commands, count.undated, count.names()
+    found.first_s, found.last_s = count.first_s, count.timestamp_s
+    found.stopped = count.stopped
+    found.whole_up_to = count.offset
+    found.end = count.finish()
 
 
 def _count_records(found: Found, records: list[Record]) -> None:
@@ -405,26 +343,6 @@ def _count_records(found: Found, records: list[Record]) -> None:
             found.rdb_version = record.version
         elif isinstance(record, Aux) and record.key == b"ctime" and record.value.isdigit():
             found.written_s = int(record.value)
-
-
-def _count_commands(found: Found, replay: AofReplay, chunk: bytes, count_names: bool) -> None:
-    """Feed a chunk, cut before each timestamp until the first timestamp is known.
-
-    Cut like that, the commands that one feed returns stand either all before it or all after it.
-    """
-    pieces = [chunk]
-    if found.first_s is None:
-        cuts = [0, *(match.end() - 1 for match in _TIMESTAMP.finditer(chunk)), len(chunk)]
-        pieces = [chunk[a:b] for a, b in pairwise(cuts)]
-    for piece in pieces:
-        commands = replay.feed(piece)
-        found.commands += len(commands)
-        if replay.timestamp_s is None:
-            found.undated += len(commands)
-        elif found.first_s is None:
-            found.first_s = replay.timestamp_s
-        if count_names:
-            found.names.update(argv[0].upper() for argv, _ in commands)
 
 
 def _manifest_in(folder: Path) -> Path:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import random
+import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from kvrepl.persistence.aof import (
+    AofCount,
     AofReplay,
     EndKind,
     select,
@@ -229,3 +233,70 @@ def test_replay_of_legacy_file_is_whole() -> None:
 
 def _read(folder: Path, suffix: str) -> bytes:
     return (folder / f"appendonly.aof.{suffix}").read_bytes()
+
+
+def damaged(rng: random.Random) -> bytes:
+    """The log with a few bytes changed, added or gone, mostly in what frames its arguments."""
+    data = bytearray(LOG)
+    for _ in range(rng.randrange(3)):
+        at = rng.randrange(len(data))
+        if rng.randrange(3):
+            at = next((i for i in range(at, len(data)) if data[i] in b"*$\r\n0123456789"), at)
+        data[at : at + rng.randrange(2)] = rng.choice((b"", b"\r", b"\n", b"0", b"*", b"#", b"7"))
+    cuts = (len(data), rng.randrange(len(data)), LOG.index(encode(b"EXEC")))
+    return bytes(data[: rng.choice(cuts)])
+
+
+def test_count_finds_what_replay_finds_whatever_the_damage_and_the_pieces() -> None:
+    rng = random.Random(3)
+    kinds = Counter[EndKind]()
+    for _ in range(3000):
+        data = damaged(rng)
+        replay, count = AofReplay(), AofCount()
+        names = Counter[bytes]()
+        undated = 0
+        for piece in re.split(rb"(?<=\n)(?=#)", data):  # what is fed at once is on one side
+            names.update(argv[0].upper() for argv, _ in replay.feed(piece))
+            if replay.timestamp_s is None:
+                undated = names.total()
+        position = 0
+        while position < len(data):
+            size = rng.choice((1, 5, 60, 4000))
+            assert count.feed(data[position : position + size]) == []
+            position += size
+        assert count.finish() == replay.finish(), data
+        assert (count.offset, count.valid_up_to_bytes) == (replay.offset, replay.valid_up_to_bytes)
+        assert count.timestamp_s == replay.timestamp_s
+        assert count.names() == names, data
+        assert (count.commands, count.undated) == (names.total(), undated), data
+        kinds[count.finish().kind] += 1
+    assert set(kinds) == set(EndKind)
+
+
+@pytest.mark.parametrize("piece_bytes", [1, 7, 10_000])
+def test_strict_count_ends_at_the_first_line_end_that_is_none(piece_bytes: int) -> None:
+    text = LOG.index(b"a\r\n*1\r\n")  # a value of these bytes
+    ends = [
+        at
+        for at in range(len(LOG))
+        if LOG[at : at + 2] == b"\r\n" and not text < at < text + len(b"a\r\n*1\r\n")
+    ]
+    whole = AofReplay()
+    whole.feed(LOG)
+    reasons = Counter[str]()
+    for at in ends:
+        data = LOG[:at] + b"\r?" + LOG[at + 2 :]
+        strict, loose = AofCount(strict=True), AofCount()
+        for start in range(0, len(data), piece_bytes):
+            strict.feed(data[start : start + piece_bytes])
+            loose.feed(data[start : start + piece_bytes])
+        if loose.finish() != whole.finish():
+            continue  # an annotation, which ends in LF for every reader
+        before = AofReplay()
+        before.feed(LOG[:at])
+        kind, valid_up_to_bytes, offset, reason = strict.finish()
+        assert (kind, offset) == (EndKind.BAD_FORMAT, at)
+        assert (strict.offset, valid_up_to_bytes) == (before.offset, before.valid_up_to_bytes)
+        reasons[reason] += 1
+    assert reasons.keys() == {"CR LF after a number", "CR LF after an argument"}
+    assert min(reasons.values()) > 20

@@ -19,6 +19,7 @@ REFERENCE = SimpleNamespace(
     encode=replies.encode,
     encode_many=replies.encode_many,
     encode_command=replies.encode_command,
+    skim_commands=requests.skim_commands,
 )
 
 COMPILED: ModuleType | None = None
