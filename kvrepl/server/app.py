@@ -223,6 +223,7 @@ class Server:
         self.title.show_server(config)
         if config.disable_thp:
             disable_huge_pages(log, but_asked_for=wants_huge_pages(config))
+        self.meter.start()
         log.warning("Server initialized")
         self.supervisor.starting()
         self.cron.start()

@@ -123,6 +123,11 @@ class ProcessMeter:
         self._gauge = _gauge(self.look_at_rss(), server.rng, wants_huge_pages(server.config))
         self.start_bytes = self.peak_bytes = self._gauge.used_bytes()
 
+    def start(self) -> None:
+        """Begin to serve: this process will neither daemonize nor exec any more."""
+        if not self.is_estimate:
+            allocator.work_ahead()
+
     @property
     def is_estimate(self) -> bool:
         """Whether figures are estimates, for want of the compiled counter."""

@@ -121,6 +121,7 @@ def test_arenas_in_huge_pages_are_huge_and_go_back_to_the_system() -> None:
 import re
 from kvrepl.server import _allocator as a
 assert a.install(huge_pages=True)
+a.work_ahead()
 def resident(field):
     with open("/proc/self/smaps_rollup") as f:
         return int(re.search(field + r":\\s+(\\d+)", f.read())[1]) << 10
@@ -143,6 +144,7 @@ def test_child_sees_its_moment_in_huge_pages_and_shares_what_is_not_written() ->
 import os, re
 from kvrepl.server import _allocator as a
 assert a.install(huge_pages=True)
+a.work_ahead()
 held = [bytearray(b"%0100d" % i) for i in range(300_000)]
 go, told = os.pipe()
 pid = os.fork()
