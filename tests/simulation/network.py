@@ -69,11 +69,13 @@ class End:
         self.compressed = False
         self.in_flight: list[bytes] = []
         self.in_flight_bytes = 0
+        self.plain_bytes = 0  # of these, the first ones
 
     def send(self, data: bytes | memoryview) -> None:
         """Write to the other end."""
         if self.open and self.connection.up:
             data = compress(data) if self.compressed else bytes(data)
+            self.plain_bytes += 0 if self.compressed else len(data)
             self.in_flight.append(data)
             self.in_flight_bytes += len(data)
             self.connection.schedule(self)
@@ -112,7 +114,7 @@ class Connection:
             return
         data = b"".join(sender.in_flight)
         sender.in_flight.clear()
-        sender.in_flight_bytes = 0
+        sender.in_flight_bytes = sender.plain_bytes = 0
         self._deliver(sender.peer, data)
 
     def _deliver(self, end: End, data: bytes) -> None:
@@ -123,14 +125,18 @@ class Connection:
             data = data[cut:]
 
     def corrupt(self) -> None:
-        """Change a bit of what is under way on a compressed side."""
+        """Change a bit of the frames that are under way.
+
+        Not of the line before the first of them, which no checksum of ours protects.
+        """
+        rng = self.scheduler.rng
         for end in (self.client, self.server):
-            if end.compressed and end.in_flight:
-                data = bytearray(b"".join(end.in_flight))
-                data[self.scheduler.rng.randrange(len(data))] ^= 1 << self.scheduler.rng.randrange(
-                    8
-                )
-                end.in_flight[:] = [bytes(data)]
+            frames = b"".join(end.in_flight)[end.plain_bytes :]
+            if frames:
+                data = bytearray(frames)
+                data[rng.randrange(len(data))] ^= 1 << rng.randrange(8)
+                plain = b"".join(end.in_flight)[: end.plain_bytes]
+                end.in_flight[:] = [plain + data]
 
     def finish(self, closer: End) -> None:
         """One end closed: the other learns after the bytes that were sent before."""
