@@ -212,10 +212,8 @@ def _set(data: bytes, pos: int, limits: Thresholds) -> int | None:
     members, pos = decode_strings(data, pos, count)
     if not _small(members) or not _different(members):
         return None
-    if count <= limits.set_max_intset_entries:
-        numbers = map(listpack.integer_of, members)
-        if all(number is not None for number in numbers):
-            return None
+    if count <= limits.set_max_intset_entries and None not in map(listpack.integer_of, members):
+        return None
     return pos
 
 
@@ -330,15 +328,20 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
         if elements > MAX_ELEMENTS or not _walk_node(raw_id, node, number_of, ids):
             return None
     length, pos = decode_length(data, pos)
-    if length != len(ids) or any(map(operator.ge, ids, ids[1:])):
+    if length != len(ids) or (length > 1 and any(map(operator.ge, ids, ids[1:]))):
         return None
     if not (counters := _STREAM_COUNTERS(data, pos)):
         return None
     groups, pos = decode_length(data, counters.end())
-    if groups > _MAX_GROUPS:
+    return _groups(data, pos, groups) if groups else pos
+
+
+def _groups(data: bytes, pos: int, count: int) -> int | None:
+    """Where so many groups end; None where one has a flaw, or two have one name."""
+    if count > _MAX_GROUPS:
         return None
     names: list[bytes] = []
-    for _ in range(groups):
+    for _ in range(count):
         name, pos = decode_string(data, pos)
         names.append(name)
         end = _group(data, pos)

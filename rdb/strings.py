@@ -82,25 +82,32 @@ def decode_string(data: bytes, pos: int) -> tuple[bytes, int]:
         Incomplete: the buffer ends inside it.
         RdbError: it is malformed; the offset is `pos`.
     """
-    if pos >= len(data):
+    size = len(data)
+    if pos >= size:
         raise Incomplete(pos + 1)
     first = data[pos]
     if first < 0xC0:
-        length, begin = decode_length(data, pos)
-        if length > MAX_STRING_BYTES:
-            raise RdbError(f"a string of {length} bytes", offset=pos)
+        # hot: benchmarks/load-pure; most lengths take one byte or two.
+        if first < 0x40:
+            length, begin = first, pos + 1
+        elif first < 0x80 and pos + 1 < size:
+            length, begin = (first & 0x3F) << 8 | data[pos + 1], pos + 2
+        else:
+            length, begin = decode_length(data, pos)
+            if length > MAX_STRING_BYTES:
+                raise RdbError(f"a string of {length} bytes", offset=pos)
         end = begin + length
-        if end > len(data):
+        if end > size:
             raise Incomplete(end)
         return data[begin:end], end
     encoding = first & 0x3F
     if encoding == ENC_LZF:
         return _decode_lzf(data, pos)
-    size = _INT_BYTES.get(encoding)
-    if size is None:
+    width = _INT_BYTES.get(encoding)
+    if width is None:
         raise RdbError(f"unknown string encoding {encoding}", offset=pos)
-    end = pos + 1 + size
-    if end > len(data):
+    end = pos + 1 + width
+    if end > size:
         raise Incomplete(end)
     return b"%d" % int.from_bytes(data[pos + 1 : end], "little", signed=True), end
 
