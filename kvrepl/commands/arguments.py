@@ -167,18 +167,12 @@ def expiry_at_ms(c: Client, argument: bytes, unit: bytes, command: bytes) -> int
         CommandError: not a number, not positive, or beyond 64 bits.
     """
     value = integer(argument)
-    invalid = CommandError(b"ERR invalid expire time in '%b' command" % command)
-    if value <= 0:
-        raise invalid
-    if unit in (b"EX", b"EXAT"):
-        if value > INT64_MAX // 1000:
-            raise invalid
-        value *= 1000
-    if unit in (b"EX", b"PX"):
-        if value > INT64_MAX - c.engine.keyspace.now_ms:
-            raise invalid
-        value += c.engine.keyspace.now_ms
-    return value
+    scale = 1000 if unit in (b"EX", b"EXAT") else 1
+    base_ms = c.engine.keyspace.now_ms if unit in (b"EX", b"PX") else 0
+    expires_at_ms = value * scale + base_ms
+    if value <= 0 or expires_at_ms > INT64_MAX:
+        raise CommandError(b"ERR invalid expire time in '%b' command" % command)
+    return expires_at_ms
 
 
 def require(condition: bool) -> None:

@@ -65,7 +65,13 @@ def zincrby(c: Client, argv: list[bytes]) -> Reply:
     """Increment the score of a member in a sorted set. O(log n)."""
     if argv[2].upper() in _ADD_OPTIONS:
         raise SYNTAX  # Redis looks for ZADD's options here, too, and then misses the score
-    return _add(c, argv, 2, frozenset((b"INCR",)))
+    by = number(argv[2])
+    db, key = c.db, argv[1]
+    value = db.edit(key, SortedSet)
+    if value is None:
+        value = SortedSet(db.keyspace.limits)
+        db.set(key, value)
+    return _increment(db, key, value, argv[3], by, _NONE)
 
 
 def _add(c: Client, argv: list[bytes], at: int, options: frozenset[bytes]) -> Reply:

@@ -76,6 +76,10 @@ cdef inline int check(object self, object cls) except -1:
     return 0
 
 
+cdef inline bint is_none(PyObject *value) noexcept:
+    return value == <PyObject *> None
+
+
 # ------------------------------------------------------------------- tables
 
 
@@ -234,12 +238,63 @@ cdef Py_ssize_t run_number(object self, double score, object member) except -1:
     return low
 
 
+cdef Py_ssize_t entries_before(object self, Py_ssize_t number) except -1:
+    """How many entries the runs before this one hold."""
+    cdef PyObject *tree = get_slot(<PyObject *> self, ORDER_TREE)
+    cdef list counts = <list?> (self._built_tree() if is_none(tree) else <object> tree)
+    cdef Py_ssize_t total = 0
+    while number:
+        total += <Py_ssize_t> counts[number]
+        number &= number - 1
+    return total
+
+
+def order_rank(self, double score, member):
+    """See RunOrder.rank."""
+    cdef Py_ssize_t number
+    cdef PyObject *runs
+    check(self, RunOrder)
+    runs = get_slot(<PyObject *> self, ORDER_RUNS)
+    number = run_number(self, score, member)
+    if number == list_size(runs):
+        return get_int(<PyObject *> self, ORDER_LENGTH)
+    return entries_before(self, number) + run_place(
+        <object> list_item(runs, number), score, member
+    )
+
+
+def order_score_rank(self, double score, bint above):
+    """See RunOrder.score_rank."""
+    cdef Py_ssize_t number = 0, high, middle
+    cdef PyObject *lasts
+    cdef double last
+    cdef array scores
+    check(self, RunOrder)
+    lasts = get_slot(<PyObject *> self, ORDER_LASTS)
+    high = list_size(lasts)
+    while number < high:
+        middle = (number + high) >> 1
+        last = <object> tuple_item(list_item(lasts, middle), 0)
+        if last < score or (above and last == score):
+            number = middle + 1
+        else:
+            high = middle
+    if number == list_size(lasts):
+        return get_int(<PyObject *> self, ORDER_LENGTH)
+    run = <object> list_item(get_slot(<PyObject *> self, ORDER_RUNS), number)
+    check(run, Run)
+    scores = <array?> <object> get_slot(<PyObject *> run, RUN_SCORES)
+    return entries_before(self, number) + score_rank(
+        scores.data.as_doubles, score, len(scores), above
+    )
+
+
 cdef int note(object self, Py_ssize_t number, int change) except -1:
     """Count an entry, in the tree of the runs' lengths as well where there is one."""
     cdef PyObject *tree = get_slot(<PyObject *> self, ORDER_TREE)
     cdef list counts
     add_int(<PyObject *> self, ORDER_LENGTH, change)
-    if tree != <PyObject *> None:
+    if not is_none(tree):
         counts = <list?> <object> tree
         number += 1
         while number < len(counts):
@@ -395,6 +450,8 @@ METHODS = (
     (Run, "rank", run_rank),
     (Run, "insert", run_insert),
     (Run, "delete", run_delete),
+    (RunOrder, "rank", order_rank),
+    (RunOrder, "score_rank", order_score_rank),
     (RunOrder, "insert", order_insert),
     (RunOrder, "delete", order_delete),
     (ListValue, "__len__", list_len),

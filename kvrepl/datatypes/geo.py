@@ -12,6 +12,7 @@ of Redis, which shows in replies that are not sorted.
 
 The Earth is a sphere of EARTH_RADIUS_M. Every formula is computed in the order in which Redis
 computes it, for the last bits decide what lies on an edge, and go into the keys that are stored.
+Hot functions are the compiled ones of `_geo.pyx` where that was built (and KVREPL_PURE is not 1).
 
 Source: geo.c, geohash.c, geohash_helper.c of Redis 7.0.
 """
@@ -21,6 +22,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from math import asin, cos, isfinite, nan, pi, sin, sqrt
 from typing import Final, NamedTuple
+
+from kvrepl.resp import ACCELERATED
 
 STEPS: Final = 26
 """Halvings in each direction of a place: 52 bits."""
@@ -312,3 +315,17 @@ def _unsigned(score: float) -> int:
 
 def _cos(angle: float) -> float:
     return cos(angle) if isfinite(angle) else nan
+
+
+def _accelerate() -> None:
+    """Take the compiled functions, where they were built and are wanted."""
+    if not ACCELERATED:
+        return
+    try:
+        from kvrepl.datatypes._geo import bind
+    except ModuleNotFoundError:
+        return
+    bind()
+
+
+_accelerate()

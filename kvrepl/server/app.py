@@ -67,6 +67,7 @@ EXIT_FAILURE: Final = 1
 COMPILED: Final = (
     "kvrepl._accel",
     "kvrepl.datatypes._elements",
+    "kvrepl.datatypes._geo",
     "kvrepl.engine._batch",
     "kvrepl.keyspace._lookup",
     "kvrepl.persistence._walker",

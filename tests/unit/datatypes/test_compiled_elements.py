@@ -78,6 +78,9 @@ def order_history() -> History:
             some = rng.choice(sorted(held))
             said.append(order.rank(held[some], some))  # makes the tree, which is then kept right
             said.append(order.select(len(order) // 2))
+            near = rng.choice((held[some], rng.random() * 50, float("-inf"), float("inf")))
+            said.append((order.score_rank(near, False), order.score_rank(near, True)))
+            said.append(order.rank(near, b"5"))
     assert sorted((score, member) for member, score in order.items()) == sorted(
         (score, member) for member, score in held.items()
     )

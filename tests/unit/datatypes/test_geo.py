@@ -5,8 +5,11 @@ The numbers of real places are those that redis-server 7.0.15 gives.
 
 from __future__ import annotations
 
-from math import cos, pi, radians, sin
+import importlib
+import importlib.util
+from math import cos, isnan, pi, radians, sin
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,13 @@ from hypothesis import strategies as st
 
 from kvrepl.datatypes import geo
 from kvrepl.datatypes.geo import MAX_LATITUDE, MAX_LONGITUDE, STEPS, Shape
+
+_NAME = "kvrepl.datatypes._geo"
+_compiled: Any = importlib.import_module(_NAME) if importlib.util.find_spec(_NAME) else None
+needs_compiled = pytest.mark.skipif(
+    _compiled is None or not _compiled.REFERENCE,
+    reason=f"{_NAME} is not built, or KVREPL_PURE=1 leaves it out",
+)
 
 longitudes = st.floats(-MAX_LONGITUDE, MAX_LONGITUDE)
 latitudes = st.floats(-MAX_LATITUDE, MAX_LATITUDE)
@@ -177,3 +187,26 @@ def test_shape_that_is_a_box_measures_along_parallel_and_meridian() -> None:
     assert box.distance_m((10.0 + east * 1.05, 60.0)) is None
     assert box.distance_m((10.0, 60.0 + 9_900 / degree_m)) == pytest.approx(9_900)
     assert box.distance_m((10.0, 60.0 + 10_100 / degree_m)) is None
+
+
+@needs_compiled
+@given(st.one_of(st.floats(allow_nan=False), st.integers(0, (1 << 52) - 1).map(float)))
+def test_compiled_place_of_a_score_is_the_same_to_the_last_bit(score: float) -> None:
+    assert _compiled.place_of(score) == _compiled.REFERENCE["place_of"](score)
+
+
+@needs_compiled
+@given(longitudes, latitudes, longitudes, latitudes)
+def test_compiled_distance_is_the_same_to_the_last_bit(
+    west: float, south: float, east: float, north: float
+) -> None:
+    compiled = _compiled.distance_m(west, south, east, north)
+    reference = _compiled.REFERENCE["distance_m"](west, south, east, north)
+    assert compiled == reference or (isnan(compiled) and isnan(reference))
+
+
+@needs_compiled
+@given(st.integers(0, (1 << 32) - 1), st.integers(0, (1 << 64) - 1))
+def test_compiled_bits_spread_and_gather_as_in_python(narrow: int, wide: int) -> None:
+    assert _compiled._spread(narrow) == _compiled.REFERENCE["_spread"](narrow)
+    assert _compiled._gather(wide) == _compiled.REFERENCE["_gather"](wide)
