@@ -139,11 +139,11 @@ _FILTERS: Final[dict[bytes, Callable[[Client], bytes | int]]] = {
 
 def _kill_filters(c: Client, argv: list[bytes]) -> tuple[dict[bytes, bytes | int], bool]:
     """Read the filters: what a connection must have, and whether the caller is left out."""
-    if len(argv) % 2:
-        raise SYNTAX
     wanted: dict[bytes, bytes | int] = {}
     skip_me = True
     for i in range(2, len(argv), 2):
+        if i + 1 == len(argv):
+            raise SYNTAX
         option, value = argv[i].upper(), argv[i + 1]
         if option == b"ID":
             wanted[option] = integer_in(value, 1, INT64_MAX, ID_NOT_POSITIVE)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl import REDIS_VERSION
-from kvrepl.commands.arguments import INT64_MAX, integer_in
+from kvrepl.commands.arguments import INT64_MAX, integer, integer_in
 from kvrepl.engine import latency
 from kvrepl.engine.introspection import help_lines, wrong_subcommand
 from kvrepl.engine.spec import Command, command, container
@@ -242,4 +242,6 @@ def latency_help(c: Client, argv: list[bytes]) -> Reply:
 @command("lolwut", -1, "readonly fast")
 def lolwut(c: Client, argv: list[bytes]) -> Reply:
     """Show the version of Redis that this server is like; the art is left to Redis. O(1)."""
+    if len(argv) > 2 and argv[1].upper() == b"VERSION":
+        integer(argv[2])
     return Verbatim(f"Redis ver. {REDIS_VERSION}\n".encode())

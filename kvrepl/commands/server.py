@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
-from kvrepl.commands.arguments import REDACTED, integer
+from kvrepl.commands.arguments import INT32_MAX, INT32_MIN, REDACTED, integer_in
 from kvrepl.engine import gates
 from kvrepl.engine.propagation import BOTH
 from kvrepl.engine.spec import command, container
@@ -215,7 +215,8 @@ def flushall(c: Client, argv: list[bytes]) -> Reply:
 @command("swapdb", 3, "write fast", acl="keyspace dangerous")
 def swapdb(c: Client, argv: list[bytes]) -> Reply:
     """Swap two databases, so that clients see the other's data at once. O(watched keys)."""
-    first, second = integer(argv[1], FIRST_DB), integer(argv[2], SECOND_DB)
+    first = integer_in(argv[1], INT32_MIN, INT32_MAX, FIRST_DB)
+    second = integer_in(argv[2], INT32_MIN, INT32_MAX, SECOND_DB)
     databases = c.engine.keyspace.databases
     if not (0 <= first < len(databases) and 0 <= second < len(databases)):
         raise DB_RANGE

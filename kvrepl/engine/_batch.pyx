@@ -257,10 +257,11 @@ cdef int propagate(
     return 0
 
 
-cdef inline bint differs(PyObject *keyspace, object dirty) except -1:
-    """Whether the dataset is dirtier than it was. Mostly the very same int stands there."""
+cdef inline bint dirtier(PyObject *keyspace, object dirty) except -1:
+    """Whether the dataset is dirtier than it was (SAVE makes it less so). Mostly the very same int
+    stands there."""
     cdef PyObject *now = get_slot(keyspace, KEYSPACE_DIRTY)
-    return now != <PyObject *> dirty and <object> now != dirty
+    return now != <PyObject *> dirty and <object> now > dirty
 
 
 cdef int begin(Gathered *gathered, char *replies, char *stream, Py_ssize_t room) except -1:
@@ -396,7 +397,7 @@ cdef Py_ssize_t run_all(engine, client, list requests, Py_ssize_t start) except 
                 count(command, spent)
                 if spent >= slow_ns:
                     engine.slow(client, command, argv, spent)
-                dirtied = differs(<PyObject *> keyspace, dirty)
+                dirtied = dirtier(<PyObject *> keyspace, dirty)
                 propagate(
                     <PyObject *> propagation, <PyObject *> client, &gathered, argv, plain, dirtied
                 )
@@ -472,7 +473,7 @@ def apply(engine, client, list commands not None, Py_ssize_t start=0):
                 engine.slow(client, command, argv, spent)
             propagate(
                 <PyObject *> propagation, <PyObject *> client, &gathered, argv, True,
-                differs(<PyObject *> keyspace, dirty),
+                dirtier(<PyObject *> keyspace, dirty),
             )
             if list_size(get_slot(<PyObject *> propagation, PROPAGATION_OPS)):
                 hand_on_stream(propagation, &gathered)

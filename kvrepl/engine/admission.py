@@ -60,7 +60,7 @@ def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
                 client,
                 CommandError(
                     b"ERR unknown subcommand '%b'. Try %b HELP."
-                    % (argv[1][:ARGUMENTS_SHOWN_BYTES], command.name.upper().encode())
+                    % (_shown(argv[1]), command.name.upper().encode())
                 ),
             )
         command = sub
@@ -176,11 +176,15 @@ def _unknown(argv: Sequence[bytes]) -> CommandError:
     for argument in argv[1:]:
         if len(shown) >= ARGUMENTS_SHOWN_BYTES:
             break
-        shown += b"'%b' " % argument[: ARGUMENTS_SHOWN_BYTES - len(shown)]
+        shown += b"'%b' " % _shown(argument, ARGUMENTS_SHOWN_BYTES - len(shown))
     return CommandError(
-        b"ERR unknown command '%b', with args beginning with: %b"
-        % (argv[0][:ARGUMENTS_SHOWN_BYTES], shown)
+        b"ERR unknown command '%b', with args beginning with: %b" % (_shown(argv[0]), shown)
     )
+
+
+def _shown(argument: bytes, most_bytes: int = ARGUMENTS_SHOWN_BYTES) -> bytes:
+    """What an error repeats of an argument; Redis formats it as a C string, which a NUL ends."""
+    return argument[:most_bytes].partition(b"\x00")[0]
 
 
 def _spoil(client: Client, error: CommandError) -> CommandError:

@@ -100,8 +100,8 @@ def run_reference(
             command.count(spent)
             if spent >= engine.slow_ns:
                 engine.slow(client, command, argv, spent)
-            if keyspace.dirty != dirty or propagation.unusual:
-                propagation.ended(client.db.index, argv, keyspace.dirty != dirty)
+            if keyspace.dirty > dirty or propagation.unusual:
+                propagation.ended(client.db.index, argv, keyspace.dirty > dirty)
         done += 1
         if reply is not BLOCKED and reply is not NO_REPLY:
             append(encode(reply, client.resp))

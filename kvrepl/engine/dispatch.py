@@ -320,8 +320,8 @@ class Engine:
         if spent >= self.slow_ns:
             self.slow(client, command, argv, spent)
         propagation = self.propagation
-        if keyspace.dirty != dirty or propagation.unusual:
-            propagation.ended(db, argv, keyspace.dirty != dirty)
+        if keyspace.dirty > dirty or propagation.unusual:
+            propagation.ended(db, argv, keyspace.dirty > dirty)
         if client.tracking is not None and "readonly" in command.flags:
             self.tracking.remember(client, command, argv)
         return reply

@@ -48,7 +48,7 @@ KeyFlags = Callable[[list[bytes]], tuple[str, ...]]
 FLAGS: Final = (
     "write", "readonly", "denyoom", "module", "admin", "pubsub", "noscript", "blocking",
     "loading", "stale", "skip_monitor", "skip_slowlog", "asking", "fast", "no_auth",
-    "no_async_loading", "no_multi", "movablekeys", "allow_busy", "no_mandatory_keys",
+    "no_mandatory_keys", "no_async_loading", "no_multi", "movablekeys", "allow_busy",
 )  # fmt: skip
 
 UNLIMITED: Final = 1 << 29

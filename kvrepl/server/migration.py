@@ -43,6 +43,8 @@ def send_to(
         connection = socket.create_connection(
             (address[0].decode(errors="surrogateescape"), port), timeout_ms / 1000
         )
+    except ConnectionRefusedError:
+        return [], NOT_SENT  # Redis connects without blocking, and learns of it when it writes
     except (OSError, UnicodeError):
         return [], NOT_CONNECTED
     with connection:

@@ -278,6 +278,11 @@ def test_client_kill_by_filters_ends_those_that_pass_all(
     assert gone | ({b"me"} if session.client.asked_close else set()) == killed
 
 
+def test_client_kill_reads_filters_in_their_order(session: Session) -> None:
+    assert session.error("client", "kill", "user", "no", "id") == "ERR No such user 'no'"
+    assert session.error("client", "kill", "id", 5, "user") == "ERR syntax error"
+
+
 def test_client_kill_of_a_replica_is_left_to_the_host(session: Session, host: HandHost) -> None:
     replica = connect(session)
     replica.is_replica = True

@@ -72,6 +72,12 @@ def test_command_info_of_get_is_that_of_redis(session: Session) -> None:
     )
 
 
+def test_command_info_tells_flags_in_the_order_of_redis(session: Session) -> None:
+    flags = [each.text for each in session.run("command", "info", "eval")[0][2]]
+    order = [b"noscript", b"stale", b"skip_monitor", b"no_mandatory_keys", b"movablekeys"]
+    assert flags == order
+
+
 def test_command_info_of_sort_in_resp3_has_sets_and_maps(session3: Session) -> None:
     wire = encode(session3.run("command", "info", "sort"), 3)
     assert wire.startswith(b"*1\r\n*10\r\n$4\r\nsort\r\n:-2\r\n~3\r\n+write\r\n+denyoom\r\n")
@@ -264,3 +270,4 @@ def test_module_list_is_empty(session: Session) -> None:
 
 def test_lolwut_tells_the_version(session: Session) -> None:
     assert session.run("lolwut", "version", 5).text == b"Redis ver. 7.0.15\n"
+    assert session.error("lolwut", "version", "x") == "ERR value is not an integer or out of range"

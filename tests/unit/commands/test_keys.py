@@ -460,3 +460,17 @@ def test_write_on_a_readonly_replica_is_refused(session: Session) -> None:
     session.engine.raise_gate(gates.READONLY)
     assert session.error("del", "k").startswith("READONLY")
     assert session.run("exists", "k") == 0
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "error"),
+    [
+        (1 << 31, 0, "ERR invalid first DB index"),
+        (99, 1 << 31, "ERR invalid second DB index"),
+        (99, 0, "ERR DB index is out of range"),
+    ],
+)
+def test_swapdb_of_numbers_that_are_no_database_says_which(
+    session: Session, first: int, second: int, error: str
+) -> None:
+    assert session.error("swapdb", first, second) == error

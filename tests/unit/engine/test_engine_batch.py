@@ -51,6 +51,23 @@ def test_run_writes_propagate_as_one_command_each_in_order(bench: Bench) -> None
     assert bench.aof.data == bench.replicas.data == expected
 
 
+def test_run_command_that_leaves_less_to_save_is_not_propagated(bench: Bench) -> None:
+    def save(client: Client, argv: list[bytes]) -> bytes:
+        bench.engine.keyspace.dirty = 0
+        return b""
+
+    command = bench.engine.find(b"save")
+    assert command is not None
+    command.handler = save
+    bench.run(b"SET a 1", b"SAVE")
+    assert bench.replicas.data == b"*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\n1\r\n"
+
+
+def test_run_unknown_name_with_a_nul_is_shown_up_to_there(bench: Bench) -> None:
+    bench.run(b"NO\x00SUCH a\x00b c")
+    assert bench.replies() == (b"-ERR unknown command 'NO', with args beginning with: 'a' 'c' \r\n")
+
+
 def test_run_plain_writes_hand_on_before_a_command_that_is_not_plain(bench: Bench) -> None:
     seen = []
 
