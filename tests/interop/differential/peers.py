@@ -121,6 +121,11 @@ class Connection:
         self.send([argv])
         return read_tree(self.stream)
 
+    def ask_all(self, *requests: Argv) -> list[Tree]:
+        """Send requests in one go and read their replies."""
+        self.send(requests)
+        return [self.read() for _ in requests]
+
     def read(self) -> Tree:
         """Read one reply."""
         return read_tree(self.stream)

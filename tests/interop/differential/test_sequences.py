@@ -15,7 +15,7 @@ ROOM = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     deadline=None,
 )
-EVERYTHING = tuple(grammar.FAMILIES)
+EVERYTHING = tuple(grammar.DATA)
 
 
 def assert_alike(real: Real, ours: InProcess, resp: int, commands: Sequence[Argv]) -> None:
@@ -33,7 +33,7 @@ def assert_alike(real: Real, ours: InProcess, resp: int, commands: Sequence[Argv
 
 
 @pytest.mark.parametrize("resp", [2, 3])
-@pytest.mark.parametrize("family", grammar.FAMILIES)
+@pytest.mark.parametrize("family", grammar.DATA)
 def test_commands_of_one_family_in_random_order_are_answered_as_by_redis(
     real: Real, ours: InProcess, family: str, resp: int
 ) -> None:

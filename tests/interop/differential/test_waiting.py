@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.interop.differential.grammar import flat
+from tests.interop.differential.grammar.parts import flat
 from tests.interop.differential.peers import Argv, InProcess, Real, Seen, Tree
 
 KEYS = st.sampled_from([b"k1", b"k2", b"k3", b"k4"])
