@@ -130,6 +130,7 @@ def _find(spec: KeySpec, argv: list[bytes]) -> range | None:
 def info(command: Command) -> list[Any]:
     """One entry of COMMAND INFO."""
     first, last, step = legacy_range(command)
+    subcommands = [info(each) for each in command.subcommands.values()]
     return [
         command.name.encode(),
         command.arity,
@@ -140,7 +141,7 @@ def info(command: Command) -> list[Any]:
         _statuses(f"@{name}" for name in ACL_CATEGORIES if name in command.acl),
         SetReply(tip.encode() for tip in command.tips),
         SetReply(map(_key_spec, command.keys)),
-        SetReply(map(info, command.subcommands.values())),
+        subcommands or SetReply(()),  # for Redis an array, if there are any
     ]
 
 

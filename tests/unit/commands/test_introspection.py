@@ -86,6 +86,11 @@ def test_command_info_of_sort_in_resp3_has_sets_and_maps(session3: Session) -> N
     assert wire.endswith(b"~0\r\n")
 
 
+def test_command_info_in_resp3_has_subcommands_as_an_array(session3: Session) -> None:
+    wire = encode(session3.run("command", "info", "latency"), 3)
+    assert b"*7\r\n*10\r\n$" in wire
+
+
 def test_command_info_knows_subcommands_by_name_and_nulls_the_unknown(session: Session) -> None:
     assert session.run("command", "info", "nosuch", "config|nosuch") == [None, None]
     assert session.run("command", "info", "CONFIG|GET")[0][0] == b"config|get"

@@ -122,8 +122,8 @@ def timed() -> list[st.SearchStrategy[Argv]]:
     lifetime = st.one_of(
         st.tuples(case(b"EX"), span_s),
         st.tuples(case(b"PX"), span_ms),
-        st.tuples(case(b"EXAT"), pick(FAR, BAD_SPANS)),
-        st.tuples(case(b"PXAT"), pick(FAR_MS, BAD_SPANS)),
+        st.tuples(case(b"EXAT"), pick([*FAR, b"1"], BAD_SPANS)),
+        st.tuples(case(b"PXAT"), pick([*FAR_MS, b"1"], BAD_SPANS)),
     )
     return [
         call(b"SET", key, member, lifetime),

@@ -49,7 +49,7 @@ VALUE = pick(
 )
 PROFILE = pick([b"max*", b"*-listpack-*", b"lazyfree*", b"slowlog-max-len", b"nope", b"hz"])
 COMMAND_NAME = pick(
-    [b"get", b"SET", b"config|get", b"xgroup|create", b"zunionstore", b"eval"],
+    [b"get", b"SET", b"latency", b"config|get", b"xgroup|create", b"zunionstore", b"eval"],
     [b"nope", b"get|x", b""],
 )
 

@@ -26,8 +26,8 @@ def strings() -> list[st.SearchStrategy[Argv]]:
     key = keys(b"str")
     pairs = st.lists(st.tuples(key, member), min_size=1, max_size=3)
     lifetime = st.one_of(
-        st.tuples(case(b"EXAT"), pick([*FAR, b"1"], BAD_SPANS)),
-        st.tuples(case(b"PXAT"), pick([*FAR_MS, b"1"], BAD_SPANS)),
+        st.tuples(case(b"EXAT"), pick(FAR, BAD_SPANS)),
+        st.tuples(case(b"PXAT"), pick(FAR_MS, BAD_SPANS)),
     )
     condition = option(case(b"NX", b"XX"))
     return [
