@@ -22,10 +22,10 @@ PYX := $(wildcard kvrepl/*.pyx kvrepl/*.pxd kvrepl/*/*.pyx kvrepl/*/*.pxd rdb/*.
 PYTEST = $(BIN)/python -m pytest $(ARGS)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv run test lint format type unit property fuzz sim interop chaos deep bench benchrdb demo build clean
+.PHONY: help venv run test lint format type unit property fuzz sim interop differential chaos deep bench benchrdb demo build clean
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F':.*## ' '/^[a-z]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 venv: $(STAMP) ## .venv with kvrepl and everything the tests need
 
@@ -78,6 +78,9 @@ fuzz: $(STAMP) ## hostile bytes, many fresh examples
 
 interop: $(STAMP) ## against redis-server 7.0
 	$(PYTEST) tests/interop
+
+differential: $(STAMP) ## 200,000 random commands to redis-server and to us; SEED= repeats a run
+	$(PYTEST) -s -m deep tests/interop/differential $(if $(SEED),--hypothesis-seed=$(SEED))
 
 chaos: $(STAMP) ## mixed clusters under faults for ten minutes; SEED= SECONDS= one again
 	$(BIN)/python -m tests.chaos $(if $(SEED),--seed $(SEED)) $(if $(SECONDS),--seconds $(SECONDS))

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from tests.interop.harness import Directive, Kind, Pair, Server
+from tests.interop.harness import Directive, Kind, Pair, Server, Tell
 from tests.interop.proxy import Proxy
 
 HERE = Path(__file__).parent
@@ -127,6 +127,17 @@ def proxy_to() -> Iterator[Callable[[Server], Proxy]]:
     yield make
     for proxy in proxies:
         proxy.close()
+
+
+@pytest.fixture
+def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
+    """Print figures at once; the output of a passed test would not be shown."""
+
+    def say(text: str) -> None:
+        with capsys.disabled():
+            print(f"\n  {text}", flush=True)
+
+    return say
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

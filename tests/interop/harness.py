@@ -39,6 +39,8 @@ from redis.retry import Retry
 
 Kind = Literal["redis", "kvrepl"]
 Directive = str | int | list[str]
+Tell = Callable[[str], None]
+"""Prints a line of figures at once; the fixture `tell` gives one."""
 T = TypeVar("T")
 
 START_TIMEOUT_S = 30.0

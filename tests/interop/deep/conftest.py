@@ -8,18 +8,6 @@ from pathlib import Path
 import pytest
 
 from benchmarks.measure import FULL, Bench, kept_bytecode
-from tests.interop.deep.workload import Tell
-
-
-@pytest.fixture
-def tell(capsys: pytest.CaptureFixture[str]) -> Tell:
-    """Print figures at once; the output of a passed test would not be shown."""
-
-    def say(text: str) -> None:
-        with capsys.disabled():
-            print(f"\n  {text}", flush=True)
-
-    return say
 
 
 @pytest.fixture(scope="session")

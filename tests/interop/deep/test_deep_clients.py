@@ -12,8 +12,8 @@ import pytest
 from benchmarks.measure import Bench, Sample, run_interleaved
 from benchmarks.requests import PIPELINES, redis_benchmark
 from tests.interop.conftest import NO_KVREPL, Launcher
-from tests.interop.deep.workload import Tell, ratio_lines
-from tests.interop.harness import Kind
+from tests.interop.deep.workload import ratio_lines
+from tests.interop.harness import Kind, Tell
 from tests.interop.test_clients import benchmark
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(900), NO_KVREPL]

@@ -21,13 +21,12 @@ from tests.interop.datasets import AckedWriters, populate
 from tests.interop.deep.workload import (
     LONG_S,
     MILLION,
-    Tell,
     benchmark_writes,
     mixed_dump,
     put_dump,
     ratio_lines,
 )
-from tests.interop.harness import Kind, Server, wait_until
+from tests.interop.harness import Kind, Server, Tell, wait_until
 from tests.interop.test_files import aof_folder, check
 
 pytestmark = [pytest.mark.deep, pytest.mark.timeout(900), NO_KVREPL]

@@ -14,7 +14,6 @@ from tests.interop.conftest import NO_KVREPL, Launcher
 from tests.interop.deep.workload import (
     LONG_S,
     MILLION,
-    Tell,
     benchmark_writes,
     commands_run,
     mixed_dump,
@@ -23,6 +22,7 @@ from tests.interop.deep.workload import (
 from tests.interop.harness import (
     Kind,
     Server,
+    Tell,
     follow,
     sync_counts,
     wait_caught_up,

@@ -8,7 +8,7 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,9 +20,6 @@ MILLION: Final = 1_000_000
 KEYS_A_SCRIPT: Final = 50_000
 LONG_S: Final = 300.0
 WRITING_TESTS: Final = "set,incr,lpush,rpush,lpop,rpop,sadd,hset,spop,zadd,zpopmin,mset"
-
-Tell = Callable[[str], None]
-"""Prints a line of figures at once; the fixture `tell` gives one."""
 
 # Ten makers in turn, as datasets.mixed has them. Run on redis-server alone: a script makes fifty
 # thousand keys in half a second, where redis-cli --pipe takes two and first needs their text.
