@@ -24,6 +24,9 @@ cdef enum:
     MIN_TABLE_BITS = 8
     MIN_SAVING = 4
     MIN_LONGER = 3
+    SAMPLED_BYTES = 64
+    STRIDE = 7
+    WINDOW_BYTES = 4
     MIN_LZF_BYTES = 21
 
 
@@ -57,7 +60,7 @@ cdef Py_ssize_t _lzf_compress(
     cdef int bits = MIN_TABLE_BITS, shift
     cdef Py_ssize_t pos = 0, literals_from = 0, candidate, length, longest, back
     cdef Py_ssize_t longer = 0
-    cdef bint is_marked = False
+    cdef bint is_sampled = size > SAMPLED_BYTES
     cdef uint32_t slot
     cdef uint8_t *end = out + limit
     cdef uint8_t *start = out
@@ -101,9 +104,9 @@ cdef Py_ssize_t _lzf_compress(
         pos += length
         literals_from = pos
         longer += length - 3
-        is_marked |= (-candidate & 3) + 4 <= length
+        is_sampled |= (STRIDE - candidate % STRIDE) % STRIDE + WINDOW_BYTES <= length
     out = _put_literals(out, end, data + literals_from, size - literals_from)
-    if out == NULL or longer < MIN_LONGER or not is_marked:
+    if out == NULL or longer < MIN_LONGER or not is_sampled:
         return 0
     return out - start
 

@@ -16,10 +16,10 @@ compiled where the accelerator is built, and give the same bytes as the referenc
 Most short strings cannot be shortened, and to know it a byte at a time costs more than anything
 else in a snapshot. So a string is left as it is unless its copies
 
-* make MIN_LONGER bytes beyond three each, all together (a copy of three bytes takes two and mostly
-  begins another run of literals: it saves nothing), and
-* take a window, which is four bytes, from a place that is a multiple of four, one of them at least
-  (one of seven bytes always does).
+* make MIN_LONGER bytes beyond three each, all together: a copy of three bytes takes two and mostly
+  begins another run of literals, so that it saves nothing; and
+* where the string has no more than SAMPLED_BYTES, take a window, which is four bytes, from a place
+  that is a multiple of STRIDE, one of them at least. One of ten bytes always does.
 
 The first means that as many windows stand in the string for the second time, the second that one
 from such a place does. Both are told of the whole string at once (`_may_shorten`).
@@ -47,37 +47,44 @@ MAX_TABLE_BITS = 14
 MAX_INPUT_BYTES = 0x7FFFFFFF
 """Longer strings are left as they are: places in the table are 32 bits wide."""
 MIN_LONGER: Final = 3
+SAMPLED_BYTES: Final = 64
+STRIDE: Final = 7
+"""No power of two, of which the places of fields often are multiples."""
 _WINDOW_BYTES: Final = 4
 _MAX_WINDOWED_BYTES: Final = 512
 """Above that most texts hold some window twice."""
 
-_Unpack = Callable[[bytes, int], tuple[int, ...]]
+
+@lru_cache(SAMPLED_BYTES)
+def _sampler(size: int) -> tuple[Callable[[bytes], tuple[bytes, ...]], tuple[int, ...]]:
+    """What reads the windows at multiples of STRIDE, and the places behind each."""
+    places = range(0, max(size - _WINDOW_BYTES, 0) + 1, STRIDE)
+    gap = f"{STRIDE - _WINDOW_BYTES}x"
+    window = f"{_WINDOW_BYTES}s"
+    reader = struct.Struct(gap.join([window] * len(places)))
+    return reader.unpack_from, tuple(place + 1 for place in places)
 
 
 @lru_cache(_MAX_WINDOWED_BYTES)
-def _readers(size: int) -> tuple[_Unpack, _Unpack, _Unpack, _Unpack]:
+def _readers(size: int) -> list[Callable[[bytes, int], tuple[int, ...]]]:
     """What reads the windows of so many bytes, four apart, from the first four places on."""
-    first, second, third, fourth = (
-        struct.Struct(f"@{(size - place) // _WINDOW_BYTES}I").unpack_from for place in range(4)
-    )
-    return first, second, third, fourth
+    return [
+        struct.Struct(f"@{(size - place) // _WINDOW_BYTES}I").unpack_from
+        for place in range(_WINDOW_BYTES)
+    ]
 
 
 def _may_shorten(data: bytes) -> bool:
     """Whether windows of it stand in it again as compressing asks for. O(len(data)), in C."""
-    # hot: benchmarks/bgsave without the accelerator.
-    first, second, third, fourth = _readers(len(data))
-    marks = first(data, 0)
-    marked = {*marks}
-    if (
-        len(marked) == len(marks)
-        and marked.isdisjoint(second(data, 1))
-        and marked.isdisjoint(third(data, 2))
-        and marked.isdisjoint(fourth(data, 3))
-    ):
-        return False
-    windows = {*marks, *second(data, 1), *third(data, 2), *fourth(data, 3)}
-    return len(windows) <= len(data) - _WINDOW_BYTES + 1 - MIN_LONGER
+    # hot: benchmarks/bgsave-pure
+    size = len(data)
+    if size <= SAMPLED_BYTES:
+        sample, behind = _sampler(size)
+        if max(map(data.find, sample(data), behind)) < 0:
+            return False
+    first, second, third, fourth = _readers(size)
+    windows = {*first(data, 0), *second(data, 1), *third(data, 2), *fourth(data, 3)}
+    return len(windows) <= size - _WINDOW_BYTES + 1 - MIN_LONGER
 
 
 def compress_reference(data: bytes) -> bytes | None:
@@ -93,7 +100,7 @@ def compress_reference(data: bytes) -> bytes | None:
     shift = 32 - bits
     out = bytearray()
     literals_from = pos = longer = 0
-    is_marked = False
+    is_sampled = size > SAMPLED_BYTES
     while pos + 2 < size:
         trigram = data[pos] << 16 | data[pos + 1] << 8 | data[pos + 2]
         slot = (trigram * HASH_MULTIPLIER & 0xFFFFFFFF) >> shift
@@ -124,9 +131,9 @@ def compress_reference(data: bytes) -> bytes | None:
         pos += length
         literals_from = pos
         longer += length - 3
-        is_marked |= -candidate % _WINDOW_BYTES + _WINDOW_BYTES <= length
+        is_sampled |= -candidate % STRIDE + _WINDOW_BYTES <= length
     _append_literals(out, data, literals_from, size)
-    return bytes(out) if len(out) <= limit and longer >= MIN_LONGER and is_marked else None
+    return bytes(out) if len(out) <= limit and longer >= MIN_LONGER and is_sampled else None
 
 
 def _append_literals(out: bytearray, data: bytes, begin: int, end: int) -> None:

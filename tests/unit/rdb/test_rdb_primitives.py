@@ -167,12 +167,16 @@ def test_lzf_copies_of_three_bytes_alone_are_not_worth_it(compress) -> None:  # 
 
 
 @pytest.mark.parametrize("compress", [lzf.compress, lzf.compress_reference])
-def test_lzf_copies_must_take_a_window_from_a_multiple_of_four(compress) -> None:  # type: ignore[no-untyped-def]
-    text = random.Random(13).randbytes(40)
-    for shift in range(4):
-        copied = [text[shift + at : shift + at + 6] for at in (2, 10, 18, 26)]  # 3 of 4 take one
-        assert (compress(text + b"".join(copied)) is not None) == (shift != 3)
-        assert compress(text + text[shift : shift + 9]) is not None
+def test_lzf_copies_of_a_short_string_must_take_a_sampled_window(compress) -> None:  # type: ignore[no-untyped-def]
+    rng = random.Random(13)
+    text = rng.randbytes(28)
+    for shift in range(7):
+        parts = [text[at : at + 5] for at in (shift, shift + 7, shift + 14)]
+        doubled = text + parts[0] + parts[2] + parts[1]
+        # Five bytes hold two windows.
+        assert (compress(doubled) is not None) == (shift in (0, 6))
+        assert compress(doubled + rng.randbytes(24)) is not None, "no longer a short string"
+        assert compress(text + text[shift : shift + 10]) is not None
 
 
 @needs_accel
