@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 
 from kvrepl import glob
 from kvrepl.engine import introspection
+from kvrepl.engine.command_docs import docs
 from kvrepl.engine.spec import Command, KeyAt, command
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import Reply
@@ -51,7 +52,7 @@ def command_info(c: Client, argv: list[bytes]) -> Reply:
 def command_docs(c: Client, argv: list[bytes]) -> Reply:
     """Get documentary information about some commands, or all. O(commands)."""
     some = _named(c, argv) if len(argv) > 2 else c.engine.commands.values()
-    return {found.name.encode(): introspection.docs(found) for found in some if found}
+    return {found.name.encode(): docs(found) for found in some if found}
 
 
 def _named(c: Client, argv: list[bytes]) -> list[Command | None]:

@@ -46,7 +46,7 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
 
     Propagates: what its commands propagate, between MULTI and EXEC where that is more than one.
     """
-    queued = c.queued
+    queued, queued_bytes = c.queued, c.queued_bytes
     if queued is None:
         raise EXEC_WITHOUT
     engine = c.engine
@@ -64,6 +64,7 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
     mark = len(out)
     engine.depth += 1
     engine.tracking.inside = c
+    c.queued, c.queued_bytes = queued, queued_bytes  # CLIENT LIST and ACL LOG tell of them
     try:
         for each, arguments in queued:
             reply: Reply = None
@@ -81,6 +82,7 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
             if reply is not NO_REPLY:
                 parts.append(reply if c.is_master else encode(reply, c.resp))
     finally:
+        c.queued, c.queued_bytes = None, 0
         engine.depth -= 1
         engine.tracking.inside = None
         engine.propagation.nothing()

@@ -87,6 +87,7 @@ cdef Py_ssize_t PROPAGATION_OPS = slot_offset(Propagation, "ops")
 cdef Py_ssize_t PROPAGATION_TARGETS = slot_offset(Propagation, "targets")
 cdef Py_ssize_t PROPAGATION_WRAP = slot_offset(Propagation, "_wrap")
 cdef Py_ssize_t STATS_NET_IN_BYTES = slot_offset(Stats, "net_in_bytes")
+cdef Py_ssize_t STATS_READS = slot_offset(Stats, "reads")
 
 
 cdef struct Gathered:
@@ -334,6 +335,7 @@ def serve(engine, client, RequestParser parser not None, bytes data not None):
     cdef Py_ssize_t done = 0, total
     check_types(engine, client)
     add_int(get_slot(<PyObject *> engine, ENGINE_STATS), STATS_NET_IN_BYTES, PyBytes_GET_SIZE(data))
+    add_int(get_slot(<PyObject *> engine, ENGINE_STATS), STATS_READS, 1)
     requests = parser.take(data)
     total = PyList_GET_SIZE(requests)
     if total:

@@ -68,6 +68,7 @@ def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
         error = CommandError(
             b"ERR wrong number of arguments for '%b' command" % command.name.encode()
         )
+        command.rejected += 1
         if command.name == "exec":
             raise _abort_exec(engine, client, error)
         raise _spoil(client, error)
@@ -104,8 +105,9 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
     if raised & gates.MULTI:
         if client.queued is None:
             client.queued = []
-        client.queued.append((command, argv))
-        client.queued_bytes += QUEUED_BYTES + ARGUMENT_BYTES * len(argv) + sum(map(len, argv))
+        if not client.dirty_exec and not client.dirty_cas:  # EXEC will run nothing
+            client.queued.append((command, argv))
+            client.queued_bytes += QUEUED_BYTES + ARGUMENT_BYTES * len(argv) + sum(map(len, argv))
         return QUEUED
     return None
 

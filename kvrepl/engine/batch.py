@@ -135,6 +135,7 @@ def serve_reference(
         they wait, or the parser met an error, or it was told of no authentication so far.
     """
     engine.stats.net_in_bytes += len(data)
+    engine.stats.reads += 1
     requests = parser.feed(data)
     client.last_interaction_ms = engine.keyspace.now_ms
     done = run_reference(engine, client, requests) if requests else 0

@@ -1,18 +1,18 @@
-"""The command table, told to clients: COMMAND INFO and DOCS, the keys of a request, HELP.
+"""The command table, told to clients: COMMAND INFO, the keys of a request, HELP.
+
+What COMMAND DOCS adds stands in kvrepl.engine.command_docs.
 
 Everything here is rendered from `kvrepl.engine.spec`; nothing is written down twice.
 
-Source: Redis 7.0 server.c (addReplyCommandInfo, addReplyCommandDocs, commandGetKeys),
+Source: Redis 7.0 server.c (addReplyCommandInfo, commandGetKeys),
 db.c (getKeysUsingKeySpecs), commands.c (populateCommandLegacyRangeSpec).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from typing import Any, Final
 
-from kvrepl.engine.releases import GROUP, SINCE
 from kvrepl.engine.spec import FLAGS, Command, KeyAt, KeySpec
 from kvrepl.errors import CommandError
 from kvrepl.numbers import parse_int
@@ -26,7 +26,6 @@ ACL_CATEGORIES: Final = (
 """In the order in which Redis lists them."""
 
 _NO_KEYS: Final = (0, 0, 0)
-_COMPLEXITY: Final = re.compile(r"O\(")
 
 
 # ------------------------------------------------------------------- the keys
@@ -171,33 +170,6 @@ def _key_spec(spec: KeySpec) -> dict[bytes, Any]:
         b"begin_search": {b"type": spec.begin.encode(), b"spec": begin},
         b"find_keys": {b"type": spec.find.encode(), b"spec": find},
     }
-
-
-def docs(command: Command) -> dict[bytes, Any]:
-    """What COMMAND DOCS says of a command: its docstring's first line, its age, group and cost."""
-    parent = command.name.partition("|")[0]
-    summary, cost = _split_cost(command.summary)
-    told: dict[bytes, Any] = {
-        b"summary": summary.encode(),
-        b"since": SINCE.get(command.name, SINCE.get(parent, "7.0.0")).encode(),
-        b"group": GROUP.get(parent, "generic").encode(),
-    }
-    if cost:
-        told[b"complexity"] = cost.encode()
-    if command.subcommands:
-        told[b"subcommands"] = {
-            sub.name.encode(): docs(sub) for sub in command.subcommands.values()
-        }
-    return told
-
-
-def _split_cost(summary: str) -> tuple[str, str]:
-    """A docstring's first line without the cost at its end, and the cost."""
-    match = _COMPLEXITY.search(summary)
-    if match is None:
-        return summary.rstrip("."), ""
-    cost = summary[match.start() :].partition(". ")[0]
-    return summary[: match.start()].rstrip(". "), cost.rstrip(".")
 
 
 def walk(commands: Sequence[Command]) -> Iterator[Command]:

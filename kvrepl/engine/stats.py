@@ -18,6 +18,7 @@ class Stats:
         errors: error replies in all.
         connections, rejected_connections: accepted and refused ones.
         net_in_bytes, net_out_bytes: of clients; repl_*: of replication links.
+        reads, writes: pieces taken from sockets, and handed to them.
         evicted, evicted_clients: keys and clients evicted.
         expired_cycle_timeouts: expiry cycles that ran out of time.
     """
@@ -25,8 +26,8 @@ class Stats:
     __slots__ = (
         "connections", "error_counts", "errors", "evicted", "evicted_clients",
         "expired_cycle_timeouts", "net_in_bytes",
-        "net_out_bytes", "rejected_connections", "repl_in_bytes",
-        "repl_out_bytes", "unexpected_error_replies",
+        "net_out_bytes", "reads", "rejected_connections", "repl_in_bytes",
+        "repl_out_bytes", "unexpected_error_replies", "writes",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -40,6 +41,7 @@ class Stats:
         self.connections = self.rejected_connections = 0
         self.net_in_bytes = self.net_out_bytes = 0
         self.repl_in_bytes = self.repl_out_bytes = 0
+        self.reads = self.writes = 0
         self.evicted = self.evicted_clients = self.expired_cycle_timeouts = 0
         self.unexpected_error_replies = 0
 

@@ -62,6 +62,9 @@ SLICES: Final = 1 << 16
 SCAN_SHARE: Final = 32
 """The keys that SCAN looks at, at most, for each one that it returns."""
 
+TTL_SAMPLE: Final = 2
+"""Keys of each segment whose time to live is looked at for their mean."""
+
 NEVER_DUE: Final = 1 << 63
 
 Value = Any
@@ -118,6 +121,17 @@ class Database:
     def expires_count(self) -> int:
         """Keys with a time to live. O(segments)."""
         return sum(map(len, self.expires))
+
+    def mean_ttl_ms(self) -> int:
+        """The mean time to live of the keys that have one, by a sample. O(segments)."""
+        now_ms = self.keyspace.now_ms
+        sample = [
+            expires_at_ms - now_ms
+            for expires in self.expires
+            for expires_at_ms in islice(expires.values(), TTL_SAMPLE)
+            if expires_at_ms > now_ms
+        ]
+        return sum(sample) // len(sample) if sample else 0
 
     def peek(self, key: bytes) -> Value | None:
         """The value as it stands, without regard to expiry, counters or access time. O(1).

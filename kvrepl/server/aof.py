@@ -416,6 +416,7 @@ class Aof:
                         verify_checksum=server.config.rdbchecksum,
                         log=server.log.notice,
                     )
+                    progress.loaded = loader.loaded
                 else:
                     replay = AofReplay()
             data = chunk

@@ -125,6 +125,7 @@ class Busy:
         except OSError:
             return
         client.engine.stats.net_out_bytes += sent
+        client.engine.stats.writes += 1
         client.out[:] = [data[sent:]] if sent < len(data) else []
 
     # ---------------------------------------------------------------- afterwards

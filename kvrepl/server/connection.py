@@ -120,6 +120,7 @@ class Connection(asyncio.Protocol):
             client.stir()
             self._turn.wake()
         engine.stats.net_in_bytes += len(data)
+        engine.stats.reads += 1
         client.last_interaction_ms = engine.keyspace.now_ms
         requests = self.parser.feed(data)
         if client.is_replica and self.parser.empty_lines:
@@ -305,7 +306,9 @@ class Connection(asyncio.Protocol):
                 if client.is_replica:
                     self._reply_to_replica(data)
                     return
-                client.engine.stats.net_out_bytes += len(data)
+                stats = client.engine.stats
+                stats.net_out_bytes += len(data)
+                stats.writes += 1
                 transport.write(data)
                 if not self._writable or len(data) > BIG_OUTPUT_BYTES:
                     self.check_limits()

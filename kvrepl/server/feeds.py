@@ -124,7 +124,9 @@ class Feeds:
             if feed.traffic is not None:
                 raw_bytes, data = len(data), self._compressed(data)
                 feed.traffic.add(raw_bytes, len(data))
-            self._server.engine.stats.repl_out_bytes += len(data)
+            stats = self._server.engine.stats
+            stats.repl_out_bytes += len(data)
+            stats.writes += 1
             transport.write(data)
 
     def _compressed(self, data: bytes | memoryview) -> bytes:

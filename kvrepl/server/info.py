@@ -207,7 +207,7 @@ def _persistence(server: Server) -> Iterator[Field]:
     if server.aof.is_on:
         yield "aof_current_size", aof.size_bytes
         yield "aof_base_size", aof.base_bytes
-        yield "aof_pending_rewrite", 0
+        yield "aof_pending_rewrite", int(aof.rewrite_scheduled)
         yield "aof_buffer_length", aof.writer.buffer_bytes
         yield "aof_pending_bio_fsync", int(aof.writer.fsync_in_flight)
         yield "aof_delayed_fsync", aof.writer.delayed_fsync
@@ -216,7 +216,7 @@ def _persistence(server: Server) -> Iterator[Field]:
         spent_s = max((server.clock.now_ms() - loading.started_ms) // 1000, 0)
         yield "loading_start_time", loading.started_ms // 1000
         yield "loading_total_bytes", total
-        yield "loading_rdb_used_mem", 0
+        yield "loading_rdb_used_mem", loading.rdb_used_bytes()
         yield "loading_loaded_bytes", done
         yield "loading_loaded_perc", f"{100 * done / total if total else 0:.2f}"
         yield "loading_eta_seconds", spent_s * max(total - done, 0) // done if done else 1
@@ -268,8 +268,10 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "tracking_total_prefixes", len(engine.tracking.prefixes)
     yield "unexpected_error_replies", stats.unexpected_error_replies
     yield "total_error_replies", stats.errors
-    for name in ("dump_payload_sanitizations", "total_reads_processed", "total_writes_processed",
-                 "io_threaded_reads_processed", "io_threaded_writes_processed",
+    yield "dump_payload_sanitizations", 0
+    yield "total_reads_processed", stats.reads
+    yield "total_writes_processed", stats.writes
+    for name in ("io_threaded_reads_processed", "io_threaded_writes_processed",
                  "reply_buffer_shrinks", "reply_buffer_expands"):  # fmt: skip
         yield name, 0
 
@@ -327,7 +329,8 @@ def _cluster(server: Server) -> Iterator[Field]:
 
 def _keyspace(server: Server) -> Iterator[Field]:
     for db in server.engine.keyspace.nonempty():
-        yield f"db{db.index}", f"keys={len(db)},expires={db.expires_count()},avg_ttl=0"
+        expires, ttl_ms = db.expires_count(), db.mean_ttl_ms()
+        yield f"db{db.index}", f"keys={len(db)},expires={expires},avg_ttl={ttl_ms}"
 
 
 SECTIONS: Final[dict[str, tuple[str, Section]]] = {

@@ -164,7 +164,9 @@ class MasterLink:
         """Write to the master; nothing if the connection is gone."""
         transport = self._transport
         if transport is not None:
-            self._server.engine.stats.repl_out_bytes += len(data)
+            stats = self._server.engine.stats
+            stats.net_out_bytes += len(data)  # only what replicas get counts as replication
+            stats.writes += 1
             transport.write(data)
 
     @property
@@ -186,7 +188,9 @@ class MasterLink:
         """Bytes came from the master."""
         if protocol is not self._protocol:
             return
-        self._server.engine.stats.repl_in_bytes += len(data)
+        stats = self._server.engine.stats
+        stats.repl_in_bytes += len(data)
+        stats.reads += 1
         self._server.refresh_time()
         self._shell.carry_out(self._shell.machine.replica.receive(data, self._shell.now_ms()))
 
@@ -252,6 +256,7 @@ class MasterLink:
         self._received += len(data)
         assert self._progress is not None
         self._progress.loaded_bytes = self._received
+        self._progress.loaded = loader.loaded
         delay_s = key_load_delay_s(self._server.config)
         if delay_s and (transport := self._transport) is not None:
             transport.pause_reading()

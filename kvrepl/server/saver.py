@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Final
 from kvrepl.engine import gates
 from kvrepl.errors import CommandError, StorageError
 from kvrepl.keyspace.database import IGNORE
+from kvrepl.numbers import parse_int
 from kvrepl.persistence import savepoints
 from kvrepl.persistence.disk import discard, write_durably
 from kvrepl.persistence.savepoints import SavePoint
@@ -342,6 +343,7 @@ class Saver:
         chunk_bytes = SLOW_CHUNK_BYTES if delay_s else min(LOAD_CHUNK_BYTES, every)
         since = keys = 0
         with server.loading(size) as progress:
+            progress.loaded = loader.loaded
             for chunk in server.disk.read(name, chunk_bytes):
                 loader.feed(chunk)
                 progress.loaded_bytes += len(chunk)
@@ -366,6 +368,7 @@ class LoadProgress:
         total_bytes: size of what is loaded; 0 where it is not known.
         loaded_bytes: how much of it is done.
         is_async: clients are served from the old data meanwhile.
+        loaded: what an RDB file has given so far, None where none is read.
     """
 
     def __init__(self, server: Server, total_bytes: int, is_async: bool = False) -> None:
@@ -374,6 +377,7 @@ class LoadProgress:
         self.total_bytes = total_bytes
         self.loaded_bytes = 0
         self.is_async = is_async
+        self.loaded: Loaded | None = None
 
     def __enter__(self) -> LoadProgress:
         engine = self._server.engine
@@ -384,6 +388,11 @@ class LoadProgress:
             engine.raise_gate(gates.LOADING)
             engine.keyspace.expiry_mode = IGNORE
         return self
+
+    def rdb_used_bytes(self) -> int:
+        """How much memory its writer had in use, by the file's own word; 0 if it says nothing."""
+        aux = self.loaded.aux if self.loaded is not None else {}
+        return parse_int(aux.get(b"used-mem", b"")) or 0
 
     def __exit__(self, *exc: object) -> None:
         engine = self._server.engine

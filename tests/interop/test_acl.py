@@ -270,7 +270,9 @@ def test_random_requests_are_refused_on_the_wire_as_by_redis(launch: Launcher, d
         for entry in entries:
             assert float(entry.pop(b"age-seconds")) < 60
             info = entry.pop(b"client-info")
-            entry["who"] = re.search(rb"cmd=(\S+) user=(\S+)", info).groups()  # type: ignore[union-attr]
+            found = re.search(rb"flags=(\S+) .* multi=(\S+) .* cmd=(\S+) user=(\S+)", info)
+            assert found is not None
+            entry["who"] = found.groups()
         return entries
 
     for _ in range(60):

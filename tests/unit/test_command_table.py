@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 import kvrepl.commands  # noqa: F401  registers every command
-from kvrepl.engine import introspection
-from kvrepl.engine.releases import GROUP, SINCE
+from kvrepl.engine import command_docs, introspection
 from kvrepl.engine.spec import REGISTRY, Command
 from kvrepl.resp.values import SetReply, Status
 
@@ -101,7 +100,5 @@ def test_command_table_every_command_says_what_it_is_for() -> None:
     assert silent == []
 
 
-def test_command_table_releases_and_groups_know_every_command_of_redis() -> None:
-    assert set(GROUP) == set(REDIS)
-    assert {name for name in REDIS if name not in SINCE} == set()
-    assert {name for name in SINCE if name not in all_entries()} == set()
+def test_command_table_docs_know_every_command_and_no_other() -> None:
+    assert set(command_docs.facts()) == set(all_entries())

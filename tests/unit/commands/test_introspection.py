@@ -178,6 +178,7 @@ def test_command_docs_tells_summary_release_group_and_cost(session: Session) -> 
         b"since": b"1.0.0",
         b"group": b"string",
         b"complexity": b"O(1)",
+        b"arguments": [{b"name": b"key", b"type": b"key", b"key_spec_index": 0}],
     }
     assert docs[b"client"][b"subcommands"][b"client|id"][b"since"] == b"5.0.0"
     assert set(docs) == {b"get", b"client"}
