@@ -177,7 +177,7 @@ class Aof:
                 if active is not None and active.kind == children.AOF:
                     server.log.notice(f"Killing running AOF rewrite child: {active.pid}")
                     active.on_exit = self._dropped
-                    server.children.kill()
+                    server.children.kill(reap=not server.engine.depth)
             case Halt(text):
                 server.log.warning(text)
                 os._exit(EXIT_FAILURE)

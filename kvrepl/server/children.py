@@ -268,20 +268,24 @@ class Children:
         self.active = child
         return child
 
-    def kill(self, *, wait: bool = True) -> None:
+    def kill(self, *, reap: bool = True) -> None:
         """Tell the running child to stop, and wait until it has. Its `on_exit` is called.
 
         Nothing where there is none. It unwinds within the encoding of one segment.
 
         Args:
-            wait: False leaves it to the loop to reap it, in a turn of its own.
+            reap: False leaves that call to the loop, in a turn of its own. In the middle of a
+                transaction it must: a full sync that waits for the child's end forks at once, and
+                would take half a transaction for the dataset.
         """
         child = self.active
         if child is not None:
             os.kill(child.pid, DELIBERATE)  # it cannot be another's: we have not reaped it yet
             os.kill(child.pid, signal.SIGCONT)
-            if wait:
+            if reap:
                 self._reap(child, wait=True)
+            else:
+                os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
 
     def poll(self) -> None:
         """Reap the child now if it has ended (the loop would notice a little later)."""

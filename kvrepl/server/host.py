@@ -32,7 +32,7 @@ class ServerHost:
 
     def save(self) -> Reply:
         """SAVE."""
-        return self._server.saver.save()
+        return self._server.saver.save_command()
 
     def bgsave(self, *, schedule: bool) -> Reply:
         """BGSAVE [SCHEDULE]."""
@@ -154,7 +154,7 @@ class ServerHost:
         server = self._server
         active = server.children.active
         if active is not None and active.kind == RDB:
-            server.children.kill()
+            server.children.kill(reap=not server.engine.depth)
         if server.config.save and server.saver.loading is None:
             try:
                 # Nothing is left to be lost, and the file must not bring the old keys back.

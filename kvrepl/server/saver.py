@@ -101,14 +101,22 @@ class Saver:
             now_s, server.meter.used_bytes(), aof_base, saved.stream_db, saved.replid, saved.offset
         )
 
+    def save_command(self) -> Reply:
+        """SAVE.
+
+        Raises:
+            CommandError: a child saves, or the file could not be written.
+        """
+        if self.is_saving:
+            raise CommandError(b"ERR Background save already in progress")
+        return self.save()
+
     def save(self) -> Reply:
-        """SAVE: write the file now, while everybody waits.
+        """Write the file now, while everybody waits.
 
         Raises:
             CommandError: it could not be written; the reason is in the log.
         """
-        if self.is_saving:
-            raise CommandError(b"ERR Background save already in progress")
         self.saves += 1
         try:
             self._write_file(self._server.config.dbfilename, self.info())
@@ -208,9 +216,7 @@ class Saver:
         if is_saving and not server.replication.machine.master.awaits_child:
             self.scheduled = False
             server.log.notice("Background saving cancelled by BGSAVE CANCEL")
-            # Inside EXEC the loop reaps it: a full sync that waits for its end forks at once,
-            # and must not see half a transaction.
-            server.children.kill(wait=not server.engine.depth)
+            server.children.kill(reap=not server.engine.depth)
             return Status(b"Background saving cancelled")
         if self.scheduled:
             self.scheduled = False

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from kvrepl.persistence.snapshot import Loaded
@@ -101,11 +102,13 @@ def test_kill_unwinds_the_child_and_is_no_failure(tmp_path: Path) -> None:
     assert unwound.exists()
 
 
-def test_kill_without_waiting_leaves_the_child_to_the_loop() -> None:
+def test_kill_without_reaping_ends_the_child_and_leaves_the_telling_to_the_loop() -> None:
     def then(made: Children) -> None:
         killed = made.active
-        made.kill(wait=False)
+        assert killed is not None
+        made.kill(reap=False)
         assert made.active is killed, "not reaped yet"
+        assert psutil.Process(killed.pid).status() == psutil.STATUS_ZOMBIE
 
     assert run(sleep_long, then)[1].deliberate
 
