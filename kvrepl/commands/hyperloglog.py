@@ -54,7 +54,7 @@ def pfadd(c: Client, argv: list[bytes]) -> Reply:
 @command(
     "pfcount",
     -2,
-    "readonly",
+    "readonly may_replicate",
     keys=[
         "RW access @1..-1 ; RW because it may change the internal representation of the key, and"
         " propagate to replicas"

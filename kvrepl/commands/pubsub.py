@@ -105,7 +105,7 @@ def sunsubscribe(c: Client, argv: list[bytes]) -> Reply:
     return _unsubscribe(c, argv, c.shard_channels, change, lambda: len(c.shard_channels))
 
 
-@command("publish", 3, "pubsub loading stale fast")
+@command("publish", 3, "pubsub loading stale fast may_replicate")
 def publish(c: Client, argv: list[bytes]) -> Reply:
     """Post a message to a channel. O(subscribers + patterns).
 
@@ -116,7 +116,7 @@ def publish(c: Client, argv: list[bytes]) -> Reply:
     return count
 
 
-@command("spublish", 3, "pubsub loading stale fast", keys=["not_key @1"])
+@command("spublish", 3, "pubsub loading stale fast may_replicate", keys=["not_key @1"])
 def spublish(c: Client, argv: list[bytes]) -> Reply:
     """Post a message to a shard channel. O(subscribers).
 

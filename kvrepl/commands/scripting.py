@@ -42,7 +42,7 @@ _RW: Final = [f"RW access update @2# ; {_WORST}, RW and UPDATE"]
 _RO: Final = [f"RO access @2# ; {_WORST}, RO and ACCESS"]
 
 
-@command("eval", -3, _FLAGS, keys=_RW, acl="scripting")
+@command("eval", -3, f"{_FLAGS} may_replicate", keys=_RW, acl="scripting")
 def eval_(c: Client, argv: list[bytes]) -> Reply:
     """Execute a Lua script server side. Depends on the script.
 
@@ -51,7 +51,7 @@ def eval_(c: Client, argv: list[bytes]) -> Reply:
     return c.engine.scripts.eval(c, argv, by_sha=False, read_only=False)
 
 
-@command("evalsha", -3, _FLAGS, keys=["RW access update @2#"], acl="scripting")
+@command("evalsha", -3, f"{_FLAGS} may_replicate", keys=["RW access update @2#"], acl="scripting")
 def evalsha(c: Client, argv: list[bytes]) -> Reply:
     """Execute a Lua script server side, by its SHA1. Depends on the script. Propagates as EVAL."""
     return c.engine.scripts.eval(c, argv, by_sha=True, read_only=False)
@@ -69,7 +69,7 @@ def evalsha_ro(c: Client, argv: list[bytes]) -> Reply:
     return c.engine.scripts.eval(c, argv, by_sha=True, read_only=True)
 
 
-@command("fcall", -3, _FLAGS, keys=_RW, acl="scripting")
+@command("fcall", -3, f"{_FLAGS} may_replicate", keys=_RW, acl="scripting")
 def fcall(c: Client, argv: list[bytes]) -> Reply:
     """Invoke a function. Depends on the function. Propagates as EVAL."""
     return c.engine.scripts.call_function(c, argv, read_only=False)

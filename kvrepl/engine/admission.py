@@ -9,7 +9,7 @@ While a client is inside MULTI any refusal also spoils its transaction.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.engine import gates
@@ -33,6 +33,9 @@ MASTERDOWN: Final = CommandError(
 )
 LOADING: Final = CommandError(b"LOADING Redis is loading the dataset in memory")
 REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
+
+SET_BY_SCRIPT: Final = frozenset(("write", "may_replicate", "denyoom", "stale"))
+"""Flags that a script which declares its own has by that alone."""
 
 ENDS_MULTI: Final = frozenset(("exec", "discard", "quit", "reset"))
 
@@ -85,6 +88,11 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
         CommandError: it is refused.
     """
     raised = (engine.gates | client.gates) & ~client.exempt & command.mask
+    flags = command.flags
+    if raised and command.name in gates.CALLS_SCRIPT:
+        flags = flags_of(engine, command, argv)
+        mask = gates.mask_of(command.name, flags)
+        raised = (engine.gates | client.gates) & ~client.exempt & mask
     if not raised:
         return None
     if raised & gates.CLOSING:
@@ -92,14 +100,16 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
     refusal = (
         engine.acl.refusal(client, command, argv)
         if raised == gates.ACL  # the only gate up: all other reasons need not be gone through
-        else _refusal(engine, client, command, argv, raised)
+        else _refusal(engine, client, command, argv, raised, flags)
     )
     if refusal is not None:
         command.rejected += 1
         if command.name == "exec":
             raise _abort_exec(engine, client, refusal)
         raise _spoil(client, refusal)
-    if raised & (gates.PAUSE_ALL | gates.PAUSE_WRITES) and _is_paused(client, command, raised):
+    if raised & (gates.PAUSE_ALL | gates.PAUSE_WRITES) and _is_paused(
+        engine, client, command, raised
+    ):
         engine.blocking.block(client, kind=POSTPONED)
         return BLOCKED
     if raised & gates.MULTI:
@@ -112,19 +122,34 @@ def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -
     return None
 
 
+def flags_of(engine: Engine, command: Command, argv: list[bytes]) -> frozenset[str]:
+    """The flags of a request: its command's, but for those that a script declares. O(1).
+
+    Source: server.c (getCommandFlags), script.c (scriptFlagsToCmdFlags).
+    """
+    if command.name not in gates.CALLS_SCRIPT or engine.scripts is None:
+        return command.flags
+    declared = engine.scripts.declared(command.name, argv)
+    return command.flags if declared is None else command.flags - SET_BY_SCRIPT | declared
+
+
 def _refusal(
-    engine: Engine, client: Client, command: Command, argv: list[bytes], raised: int
+    engine: Engine,
+    client: Client,
+    command: Command,
+    argv: list[bytes],
+    raised: int,
+    flags: frozenset[str],
 ) -> CommandError | None:
-    flags = command.flags
     writes, uses_memory, stale_ok, loading_ok = (
-        command.is_write, "denyoom" in flags, "stale" in flags, "loading" in flags
+        "write" in flags, "denyoom" in flags, "stale" in flags, "loading" in flags
     )  # fmt: skip
     if command.name == "exec":
-        for queued, _ in client.queued or ():
-            writes = writes or queued.is_write
-            uses_memory = uses_memory or "denyoom" in queued.flags
-            stale_ok = stale_ok and "stale" in queued.flags
-            loading_ok = loading_ok and "loading" in queued.flags
+        for queued in _flags_queued(engine, client):
+            writes = writes or "write" in queued
+            uses_memory = uses_memory or "denyoom" in queued
+            stale_ok = stale_ok and "stale" in queued
+            loading_ok = loading_ok and "loading" in queued
     if raised & gates.AUTH:
         return NOAUTH
     if raised & gates.MULTI and "no_multi" in flags:
@@ -161,16 +186,21 @@ def _refusal(
     return None
 
 
-def _is_paused(client: Client, command: Command, raised: int) -> bool:
+def _flags_queued(engine: Engine, client: Client) -> Iterator[frozenset[str]]:
+    """The flags of each request that waits for EXEC."""
+    for command, argv in client.queued or ():
+        yield flags_of(engine, command, argv)
+
+
+def _is_paused(engine: Engine, client: Client, command: Command, raised: int) -> bool:
     """Whether a pause holds this command back (all of them, or those that may write)."""
     if client.is_replica or client.is_master:
         return False
-    if raised & gates.PAUSE_ALL:
-        return True
-    if command.name == "exec":
-        return any(queued.mask & gates.PAUSE_WRITES for queued, _ in client.queued or ())
-    # Inside MULTI a write is only queued: EXEC is what a pause of writes holds back.
-    return client.queued is None
+    if command.name == "exec" and not raised & gates.PAUSE_ALL:
+        return any(
+            "write" in flags or "may_replicate" in flags for flags in _flags_queued(engine, client)
+        )
+    return True
 
 
 def _unknown(argv: Sequence[bytes]) -> CommandError:

@@ -46,8 +46,8 @@ ALLOWED_IN_PUBSUB: Final = frozenset(
      "punsubscribe", "quit", "reset")
 )  # fmt: skip
 
-MAY_REPLICATE: Final = frozenset(("eval", "evalsha", "fcall", "pfcount", "publish", "spublish"))
-"""No writes, and yet something that replicas may be sent; COMMAND INFO shows no flag for it."""
+CALLS_SCRIPT: Final = frozenset(("eval", "eval_ro", "evalsha", "evalsha_ro", "fcall", "fcall_ro"))
+"""Whose flags are those that the script declares; see kvrepl.engine.admission.flags_of."""
 
 NOT_QUEUED: Final = frozenset(("exec", "discard", "multi", "watch", "quit", "reset"))
 
@@ -68,7 +68,7 @@ def mask_of(name: str, flags: frozenset[str]) -> int:
         mask |= PUBSUB
     if "write" in flags:
         mask |= DISK | FEW_REPLICAS | READONLY | PAUSE_WRITES
-    if name in MAY_REPLICATE:
+    if "may_replicate" in flags:
         mask |= PAUSE_WRITES
     if "denyoom" in flags:
         mask |= OOM

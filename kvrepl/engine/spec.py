@@ -51,6 +51,9 @@ FLAGS: Final = (
     "no_mandatory_keys", "no_async_loading", "no_multi", "movablekeys", "allow_busy",
 )  # fmt: skip
 
+UNTOLD_FLAGS: Final = ("may_replicate",)
+"""It is no write, and yet something that replicas may be sent. COMMAND INFO does not tell."""
+
 UNLIMITED: Final = 1 << 29
 
 NOT_PLAIN: Final = frozenset(("admin", "blocking", "noscript", "pubsub"))
@@ -277,7 +280,7 @@ def _make(
     summary: str,
 ) -> Command:
     names = frozenset(flags.split())
-    unknown = names.difference(FLAGS)
+    unknown = names.difference(FLAGS, UNTOLD_FLAGS)
     if unknown:
         raise ValueError(f"{name}: unknown flags {sorted(unknown)}")
     categories = set(acl.split())

@@ -52,9 +52,6 @@ LOAD_TIMEOUT: Final = b"ERR FUNCTION LOAD timeout"
 LOAD_TIMEOUT_MS: Final = 500
 """How long the code of a library may take to register its functions (function_lua.c)."""
 
-MAY_REPLICATE: Final = frozenset(("publish", "spublish", "pfcount"))
-"""Commands that a script may not call when it may not write, though they are no writes."""
-
 EXACT_DIGITS: Final = 10**16
 """Integers below it print the same with %d and %.17g."""
 
@@ -164,7 +161,7 @@ class Run:
             denied = client.engine.acl.refusal_in_script(self.caller, command, argv)
             if denied is not None:
                 return denied
-        if self.read_only and (command.is_write or command.name in MAY_REPLICATE):
+        if self.read_only and (command.is_write or "may_replicate" in flags):
             return READ_ONLY
         if self.wrote:
             return None

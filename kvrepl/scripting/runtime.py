@@ -24,7 +24,7 @@ from kvrepl.scripting import interpreter
 from kvrepl.scripting.functions import Function, Functions
 from kvrepl.scripting.run import Api, Run, refusal_at_start
 from kvrepl.scripting.scripts import NO_SCRIPT, SHA1_DIGITS, Script, Scripts
-from kvrepl.scripting.shebang import ALLOW_OOM, NO_WRITES, Flags
+from kvrepl.scripting.shebang import ALLOW_OOM, ALLOW_STALE, NO_WRITES, Flags
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -113,6 +113,34 @@ class Scripting:
         end = 3 + _key_count(argv, BAD_KEY_COUNT)
         run = self._start(caller, argv, function.name, function.flags, False, read_only)
         return self._carry_out(run, self.functions.run, function, argv[3:end], argv[end:])
+
+    def declared(self, name: str, argv: list[bytes]) -> frozenset[str] | None:
+        """What a script may do, in flags of commands, by what it declares.
+
+        Args:
+            name: eval, evalsha or fcall, with _ro or without.
+            argv: the request.
+
+        Returns:
+            Which of write, denyoom and stale hold; None where it declares nothing, and each of
+            its commands is judged by itself, or where there is no such script.
+
+        Source: Redis 7.0 eval.c (evalGetCommandFlags), functions.c (fcallGetCommandFlags).
+        """
+        flags: Flags | None
+        if name.startswith("fcall"):
+            function = self.functions.find(argv[1])
+            flags = None if function is None else function.flags
+        else:
+            flags = self.scripts.flags(argv[1], by_sha=name.startswith("evalsha"))
+        if flags is None:
+            return None
+        found = {"stale"} if ALLOW_STALE in flags else set()
+        if NO_WRITES not in flags:
+            found.add("write")
+            if ALLOW_OOM not in flags:
+                found.add("denyoom")
+        return frozenset(found)
 
     def _start(
         self,
@@ -252,6 +280,10 @@ class NoScripting:
     def __init__(self) -> None:
         self.log: Log = _silent
         self.on_busy: Callable[[], None] = _nobody
+
+    def declared(self, name: str, argv: list[bytes]) -> frozenset[str] | None:
+        """Nothing: the call itself says what is wrong."""
+        return None
 
     def __getattr__(self, name: str) -> Any:
         raise NO_LUA

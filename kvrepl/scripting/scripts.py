@@ -87,6 +87,21 @@ class Scripts:
             self._by_body[body] = self._by_sha[script.sha] = script
         return script
 
+    def flags(self, named: bytes, *, by_sha: bool) -> shebang.Flags | None:
+        """What a script declares, None where that is nothing or there is no such script.
+
+        Args:
+            named: its text, which need not be in the cache; or its SHA1.
+            by_sha: which of the two.
+        """
+        script = (self._by_sha if by_sha else self._by_body).get(named.lower() if by_sha else named)
+        if script is not None:
+            return script.flags
+        try:
+            return None if by_sha else shebang.script_flags(named)[0]
+        except CommandError:
+            return None
+
     def _compiled(self, body: bytes) -> Script:
         flags, code = shebang.script_flags(body)
         chunk = self.api.interpreter.compile(code, b"@user_script")

@@ -60,7 +60,7 @@ def test_flushall_in_exec_ends_a_bgsave_and_the_sync_in_line_sees_no_half_transa
     wait_in_line(master)
 
     client = master.client().pipeline(transaction=True)
-    client.execute_command("FUNCTION", "LOAD", LIBRARY)
+    client.execute_command("FUNCTION", "LOAD", LIBRARY)  # type: ignore[no-untyped-call]
     client.flushall()
     client.incr("after")
     assert client.execute()[1:] == [True, 1]
@@ -95,7 +95,7 @@ def test_appendonly_turned_off_in_exec_ends_a_rewrite_and_nothing_is_applied_twi
 
     client = master.client().pipeline(transaction=True)
     client.incr("counter")
-    client.execute_command("CONFIG", "SET", "appendonly", "no")
+    client.config_set("appendonly", "no")
     client.incr("counter")
     assert client.execute()[2] == 2
 

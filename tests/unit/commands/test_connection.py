@@ -332,13 +332,17 @@ def test_client_pause_is_never_made_shorter_or_milder(session: Session, host: Ha
 def test_pause_of_writes_holds_back_what_replicas_may_be_sent(
     session: Session, argv: list[bytes], held: bool
 ) -> None:
-    session.engine.set_gate(gates.PAUSE_WRITES, True)
-    assert (session.engine.apply(connect(session), argv) is BLOCKED) == held
+    apply = session.engine.apply
+    queued, queueing = connect(session), connect(session)
+    apply(queued, [b"multi"])
+    apply(queued, argv)
+    apply(queueing, [b"multi"])
 
-    transaction = connect(session)
-    session.engine.apply(transaction, [b"multi"])
-    session.engine.apply(transaction, argv)
-    assert (session.engine.apply(transaction, [b"exec"]) is BLOCKED) == held
+    session.engine.set_gate(gates.PAUSE_WRITES, True)
+
+    assert (apply(connect(session), argv) is BLOCKED) == held
+    assert (apply(queued, [b"exec"]) is BLOCKED) == held
+    assert (apply(queueing, argv) is BLOCKED) == held
 
 
 @pytest.mark.parametrize(
