@@ -113,8 +113,12 @@ class Config(Attributes):
         self.explicit.add(setting)
 
     def without_effect(self) -> list[str]:
-        """The names of settings that the user has set and that nothing here depends on."""
-        return sorted(setting.name for setting in self.explicit if setting.has(Flags.NO_EFFECT))
+        """The names of settings that were given another value, and that nothing here depends on."""
+        return sorted(
+            setting.name
+            for setting in self.explicit
+            if setting.has(Flags.NO_EFFECT) and getattr(self, setting.attribute) != setting.default
+        )
 
     @staticmethod
     def is_sensitive(name: bytes) -> bool:

@@ -39,6 +39,9 @@ Sizes take units: `1k` is 1000 bytes, `1kb` is 1024, and so on for `m`, `mb`, `g
 | not loading | CONFIG SET refuses it while the dataset loads |
 | no effect | accepted and kept, but nothing depends on it |
 | own | kvrepl's own, unknown to Redis |
+
+At its start the server names in its log the settings without effect that were given another value
+than their default.
 """
 
 _MARKS = {

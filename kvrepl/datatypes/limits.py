@@ -20,7 +20,6 @@ class Limits:
 
     Attributes:
         list_max_listpack_size: nodes of a list in an RDB file; > 0 elements, -1..-5 is 4..64 KiB.
-        list_compress_depth: kept and reported only: nothing is compressed in memory.
         hash_max_listpack_entries: fields a listpack hash may hold.
         hash_max_listpack_value: bytes of its longest field or value.
         zset_max_listpack_entries: members a listpack sorted set may hold.
@@ -31,7 +30,6 @@ class Limits:
     __slots__ = (
         "hash_max_listpack_entries",
         "hash_max_listpack_value",
-        "list_compress_depth",
         "list_max_listpack_size",
         "set_max_intset_entries",
         "zset_max_listpack_entries",
@@ -40,7 +38,6 @@ class Limits:
 
     def __init__(self) -> None:
         self.list_max_listpack_size = -2
-        self.list_compress_depth = 0
         self.hash_max_listpack_entries = 512
         self.hash_max_listpack_value = 64
         self.zset_max_listpack_entries = 128

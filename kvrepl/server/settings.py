@@ -30,7 +30,6 @@ LISTPACK_SETTINGS = (
     "hash-max-listpack-entries",
     "hash-max-listpack-value",
     "list-max-listpack-size",
-    "list-compress-depth",
     "set-max-intset-entries",
     "zset-max-listpack-entries",
     "zset-max-listpack-value",

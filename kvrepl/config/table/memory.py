@@ -56,7 +56,12 @@ MEMORY: Final[tuple[Setting, ...]] = (
         "list-max-ziplist-size",
     ),
     number(
-        "list-compress-depth", 0, INT_MAX, 0, "Uncompressed nodes at each end of a list; 0: all."
+        "list-compress-depth",
+        0,
+        INT_MAX,
+        0,
+        "Uncompressed nodes at each end of a list; 0: all. In memory nothing is compressed.",
+        flags=Flags.NO_EFFECT,
     ),
     number(
         "set-max-intset-entries",
@@ -90,6 +95,7 @@ MEMORY: Final[tuple[Setting, ...]] = (
         "sanitize-dump-payload",
         "no yes clients",
         "no",
-        "Check all of a payload of RESTORE and of an RDB file.",
+        "Check all of a payload of RESTORE and of an RDB file: here it always is.",
+        Flags.NO_EFFECT,
     ),
 )

@@ -154,7 +154,7 @@ PROCESS: Final[tuple[Setting, ...]] = (
         "lua-enable-deprecated-api",
         False,
         "Let scripts reach functions of Lua that were taken away.",
-        flags=Flags.IMMUTABLE | Flags.HIDDEN,
+        flags=Flags.IMMUTABLE | Flags.HIDDEN | Flags.NO_EFFECT,
     ),
     number(
         "slowlog-log-slower-than",

@@ -183,9 +183,12 @@ def test_retired_settings_are_read_over() -> None:
     assert start(["a.conf"], a="lua-replicate-commands yes").explicit == set()
 
 
-def test_settings_without_effect_are_named_when_set() -> None:
-    config = start(["--io-threads", "4", "--port", "1", "--activerehashing", "yes"])
-    assert config.without_effect() == ["activerehashing", "io-threads"]
+def test_settings_without_effect_are_named_when_set_to_something_else() -> None:
+    given = ["--io-threads", "4", "--port", "1", "--activerehashing", "yes"]
+    assert start([*given, "--bgsave_cpulist", "1"]).without_effect() == [
+        "bgsave_cpulist",
+        "io-threads",
+    ]
 
 
 def test_replicaof_is_host_and_port_or_none() -> None:
