@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from benchmarks import families, memory, report, requests, snapshots, sync
+from benchmarks import eviction, families, memory, report, requests, snapshots, sync
 from benchmarks.measure import (
     FULL,
     QUICK,
@@ -40,6 +40,7 @@ BENCHMARKS: dict[str, tuple[str, Benchmark]] = {
     "attached": ("SET with a replica attached", requests.attached),
     "aof": ("Append-only file policies (SET)", requests.aof),
     "memory": ("Memory", memory.memory),
+    "eviction": ("What eviction keeps", eviction.eviction),
 }
 
 
