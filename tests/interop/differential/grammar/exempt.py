@@ -15,7 +15,7 @@ EXEMPT: Final[dict[str, str]] = {
     "role": "tells of replicas and their ports: test_topologies.py",
     "psync": "turns the client into a replica: test_full_sync.py and all of replication",
     "sync": "turns the client into a replica: test_full_sync.py",
-    "monitor": "turns the client into a listener: test_monitor in tests/unit",
+    "monitor": "turns the client into a listener: tests/unit/commands/test_connection.py",
     "pfselftest": "a long test of Redis's own code",
     "script|debug": "begins a debugger that takes over the connection",
 }
