@@ -92,6 +92,12 @@ def _entries(argv: Argv, tree: Tree) -> Tree:
     return kind, [(each, [facts[3], facts[5]]) for each, facts in entries]
 
 
+def _denials(argv: Argv, tree: Tree) -> Tree:
+    """ACL LOG: how often, why, where, what and who; not when, nor over which connection."""
+    kind, value = tree
+    return kind, [(each, facts[:10]) for each, facts in value] if kind == b"*" else value
+
+
 def _length(argv: Argv, tree: Tree) -> Tree:
     kind, value = tree
     return kind, len(value) if kind == b"$" else value
@@ -101,6 +107,7 @@ RULES: Final[dict[bytes, Rule]] = {
     b"DUMP": _kind,
     b"SCAN": _scan,
     b"ACL LIST": _words,
+    b"ACL LOG": _denials,
     b"ACL GETUSER": _words,
     b"PUBSUB CHANNELS": _sorted,
     b"PUBSUB SHARDCHANNELS": _sorted,

@@ -116,7 +116,7 @@ def about_commands() -> list[st.SearchStrategy[Argv]]:
         call(b"COMMAND", case(b"LIST"), option(FILTER)),
         call(b"COMMAND", case(b"GETKEYS"), asked),
         call(b"COMMAND", case(b"GETKEYSANDFLAGS"), asked),
-        call(b"COMMAND", case(b"DOCS"), pick([b"nope"])),
+        st.just((b"COMMAND", b"DOCS", b"nope")),
         call(b"COMMAND", case(b"HELP", b"NOPE")),
     ]
 
@@ -144,7 +144,7 @@ def watching() -> list[st.SearchStrategy[Argv]]:
         call(b"LATENCY", case(b"HISTORY"), pick([b"command", b"nope"])),
         call(b"LATENCY", case(b"RESET"), option(pick([b"command", b"nope"]))),
         call(b"LATENCY", case(b"GRAPH"), pick([b"nope"])),
-        call(b"LATENCY", case(b"HISTOGRAM"), pick([b"nope"])),
+        st.just((b"LATENCY", b"HISTOGRAM", b"nope")),
         call(b"LATENCY", case(b"HELP", b"NOPE")),
         call(b"MEMORY", case(b"USAGE"), key, option(case(b"SAMPLES"), integer)),
         call(b"MEMORY", case(b"PURGE")),
