@@ -13,8 +13,8 @@
 A value whose encoding the target reads is left as it is, byte for byte; any other is decoded and
 written in the plainest encoding that the target has. Entries of a stream that were released belong
 to a consumer again, as older servers know no others: to the first of their group, where XAUTOCLAIM
-finds them. Data of modules outside keys is not kept by
-any target, and sizes to prepare for are not needed by any.
+finds them. Data of modules outside keys is not kept by any target, and sizes to prepare for are not
+needed by any.
 
 Source: rdb.h of the releases, and which of them introduced each number.
 """
@@ -127,7 +127,8 @@ def _shifted(at_ms: int, shift_ms: int) -> int:
     return max(0, min(at_ms + shift_ms, _MAX_MS)) if shift_ms else at_ms
 
 
-def _adopt_released(stream: Stream) -> None:
+def adopt_released(stream: Stream) -> None:
+    """Give the entries that were released to the first consumer of their group; see above."""
     for group in stream.groups:
         if not group.released:
             continue
@@ -153,7 +154,7 @@ def _plainest(kind: str, value: Value, version: int) -> tuple[int, Value]:
     if kind == "stream":
         for code in _STREAM_TYPES:
             if FIRST_VERSIONS[code] <= version:
-                _adopt_released(value)
+                adopt_released(value)
                 return code, value
         raise Unfit("streams need version 9 (Redis 5.0)")
     if kind == "array":

@@ -15,6 +15,11 @@ On loading, the encoding is chosen as Redis 7.0 chooses it, from the type in the
 from the thresholds: what is packed in the file stays packed unless it has too many elements,
 however long they are, and what is not packed becomes so if it is small enough in both respects.
 
+Of what newer servers write, whatever has an equivalent is loaded: hashes that share their field
+names, hashes whose fields could expire but do not, and streams, of which the producers are
+forgotten and released entries given to a consumer (rdb.targets). Arrays, values of modules and
+expiring fields have none.
+
 Source: rdbSaveObjectType, rdbSaveObject and rdbLoadObject in rdb.c of Redis 7.0.
 """
 
@@ -39,6 +44,7 @@ from rdb import streams as file_streams
 from rdb.errors import RdbError
 from rdb.packed import Packed
 from rdb.streams import Stream
+from rdb.targets import adopt_released
 from rdb.values import ExpiringHash
 
 _UNPACKED_HASHES: Final = (
@@ -46,6 +52,11 @@ _UNPACKED_HASHES: Final = (
     c.TYPE_HASH_ZIPMAP,  # Packed, but Redis looks at the lengths of this one.
     c.TYPE_HASH_METADATA,
     c.TYPE_HASH_METADATA_PRE_GA,
+    # The listpack of these holds the values alone.
+    c.TYPE_HASH_TEMPLATE_LISTPACK,
+    c.TYPE_HASH_TEMPLATE_LISTPACK_REF,
+    c.TYPE_HASH_TEMPLATE_ARRAY,
+    c.TYPE_HASH_TEMPLATE_ARRAY_REF,
 )
 
 Plain = Any
@@ -105,7 +116,7 @@ def from_rdb(type_code: int, plain: Plain, limits: Limits) -> object:
         keys, and so must the caller. len() of a stream is never 0.
 
     Raises:
-        RdbError: a type that Redis 7.0 has no value for: of a module, or a hash whose fields
+        RdbError: Redis 7.0 has no such value: an array, one of a module, or a hash whose fields
             expire.
 
     Cost: O(n), O(n log n) for a sorted set that is not in order.
@@ -113,7 +124,7 @@ def from_rdb(type_code: int, plain: Plain, limits: Limits) -> object:
     load = _LOADERS.get(type_code)
     if load is None:
         name = c.TYPE_NAMES.get(type_code, str(type_code))
-        raise RdbError(f"a value of type {name} cannot be loaded")
+        raise RdbError(f"a value of type {name} cannot be loaded: Redis 7.0 has none")
     return load(type_code, plain, limits)
 
 
@@ -140,7 +151,7 @@ def _load_set(type_code: int, plain: list[bytes], limits: Limits) -> SetValue:
 def _load_hash(type_code: int, plain: list[bytes] | ExpiringHash, limits: Limits) -> HashValue:
     if isinstance(plain, ExpiringHash):
         if plain.expires_at_ms:
-            raise RdbError("a hash whose fields expire cannot be loaded")
+            raise RdbError("a hash whose fields expire cannot be loaded: Redis 7.0 has none")
         plain = plain.fields
     pairs = iter(plain)
     entries = dict(zip(pairs, pairs, strict=True))
@@ -176,6 +187,11 @@ def load_stream(plain: Stream) -> StreamValue:
             raise RdbError("a stream has two groups of one name")
         value.groups[written.name] = _load_group(written)
     return value
+
+
+def _load_newer_stream(type_code: int, plain: Stream, limits: Limits) -> StreamValue:
+    adopt_released(plain)
+    return load_stream(plain)
 
 
 def _load_group(written: file_streams.Group) -> Group:
@@ -256,6 +272,10 @@ _LOADERS: Final[dict[int, Callable[[int, Any, Limits], object]]] = {
     c.TYPE_HASH_LISTPACK_EX_PRE_GA: _load_hash,
     c.TYPE_HASH_METADATA: _load_hash,
     c.TYPE_HASH_LISTPACK_EX: _load_hash,
+    c.TYPE_HASH_TEMPLATE_LISTPACK: _load_hash,
+    c.TYPE_HASH_TEMPLATE_LISTPACK_REF: _load_hash,
+    c.TYPE_HASH_TEMPLATE_ARRAY: _load_hash,
+    c.TYPE_HASH_TEMPLATE_ARRAY_REF: _load_hash,
     c.TYPE_ZSET: _load_sorted_set,
     c.TYPE_ZSET_2: _load_sorted_set,
     c.TYPE_ZSET_ZIPLIST: _load_sorted_set,
@@ -263,4 +283,6 @@ _LOADERS: Final[dict[int, Callable[[int, Any, Limits], object]]] = {
     c.TYPE_STREAM_LISTPACKS: lambda type_code, plain, limits: load_stream(plain),
     c.TYPE_STREAM_LISTPACKS_2: lambda type_code, plain, limits: load_stream(plain),
     c.TYPE_STREAM_LISTPACKS_3: lambda type_code, plain, limits: load_stream(plain),
+    c.TYPE_STREAM_LISTPACKS_4: _load_newer_stream,
+    c.TYPE_STREAM_LISTPACKS_5: _load_newer_stream,
 }

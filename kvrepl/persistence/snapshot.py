@@ -137,6 +137,7 @@ class Loaded:
     Attributes:
         keys: put into place; expired: dropped, because their time was over.
         empty: collections without elements, which are skipped.
+        producers: streams whose producers are forgotten, as Redis 7.0 knows none.
         aux: the auxiliary fields.
         functions: code of the function libraries.
         expired_keys: (db, key) of the expired ones, when they are to be replicated as DEL.
@@ -145,6 +146,7 @@ class Loaded:
     keys: int = 0
     expired: int = 0
     empty: int = 0
+    producers: int = 0
     aux: dict[bytes, bytes] = field(default_factory=dict)
     functions: list[bytes] = field(default_factory=list)
     expired_keys: list[tuple[int, bytes]] = field(default_factory=list)
@@ -253,6 +255,10 @@ class SnapshotLoader:
             f"Done loading RDB, keys loaded: {loaded.keys}, keys expired:"
             f" {loaded.expired}{skipped}."
         )
+        if loaded.producers:
+            self._log(
+                f"Streams of a newer server have lost their lists of producers: {loaded.producers}"
+            )
         return loaded
 
     def _take(self, data: bytes, pos: int, number: int) -> int:
@@ -280,7 +286,12 @@ class SnapshotLoader:
         db = self._databases[number]
         loaded = self.loaded
         if type_code != TYPE_STRING:
-            value = from_rdb(type_code, plain, self._keyspace.limits)
+            try:
+                value = from_rdb(type_code, plain, self._keyspace.limits)
+            except RdbError as error:
+                raise RdbError(error.message, key=key) from None
+            if type(plain) is Stream and plain.producers is not None:
+                loaded.producers += 1
             if type(value) is not Stream and not len(value):
                 loaded.empty += 1
                 if loaded.empty <= LIMIT_LOGGED_EMPTY_KEYS:
