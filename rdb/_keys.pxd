@@ -14,6 +14,6 @@ cdef struct Heads:
     int64_t decay_min
 
 cdef int open_heads(Heads *heads, dict expires, object accesses) except -1
-cdef int code_of(PyObject *value) noexcept
+cdef int code_of(PyObject *value, bint compress) noexcept
 cdef int put_head(Output *out, PyObject *key, Heads *heads, int code) except -1
 cdef int put_plain(Output *out, PyObject *value) except -1

@@ -14,7 +14,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes
 from cpython.object cimport PyObject, PyObject_Hash
 from cpython.ref cimport Py_INCREF
 from libc.stdint cimport int64_t, uint64_t, uint8_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memchr, memcpy, memset
 
 from rdb._packed cimport Judge, close_judge, end_of_packed, open_judge
 from rdb._strings cimport (
@@ -81,6 +81,7 @@ cdef enum:
     OP_IDLE = 248
     TYPE_STRING = 0
     TYPE_CODES = 20
+    LZF_MARK = 0xC3
 
 cdef int64_t NEVER = 0x7FFFFFFFFFFFFFFF
 
@@ -338,14 +339,19 @@ def load_keys(
 # --- writing
 
 
-cdef int code_of(PyObject *value) noexcept:
-    """The type code of bytes and of packed values, -1 for any other."""
+cdef int code_of(PyObject *value, bint compress) noexcept:
+    """The type code of bytes and of packed values, -1 for any other, which put_plain cannot write.
+
+    Any other are also packed values that may hold LZF where that is not wanted.
+    """
     cdef PyObject *cls = <PyObject *>type_of(value)
     cdef int code
     if is_bytes(value):
         return TYPE_STRING
     for code in range(TYPE_CODES):
         if CLASSES[code] == cls:
+            if not compress and memchr(bytes_data(value), LZF_MARK, bytes_size(value)) != NULL:
+                return -1
             return code
     return -1
 
@@ -429,7 +435,7 @@ def encode_strings(
     try:
         open_output(&out, 4096, compress)
         while dict_next(<PyObject *>segment, &cursor, &key, &value):
-            code = code_of(value)
+            code = code_of(value, compress)
             if code < 0:
                 leftovers.append(<object>key)
                 continue

@@ -14,7 +14,8 @@ fail, makes the value of it.
     PackedList       18          length, {container, string}*
     PackedStream     19          a stream, see rdb.streams
 
-The strings inside may be compressed, and stay so.
+The strings inside may be compressed, and stay so until the value is to be written without LZF: it
+is decoded then, if it may hold LZF.
 
 Only what is small is kept packed (MAX_BYTES, MAX_ELEMENTS, MAX_TEXT_BYTES), what every reader
 takes for the same value, and what a server with the given thresholds would load into the encoding
@@ -40,6 +41,7 @@ from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 from rdb.strings import decode_string, decode_strings
 
+_LZF_MARK: Final = bytes((0xC0 | c.ENC_LZF,))
 MAX_BYTES: Final = 1 << 16
 """Encoded size up to which a value is kept packed: it is decoded in one go when it is touched."""
 MAX_ELEMENTS: Final = 8192
@@ -87,6 +89,10 @@ class Packed(bytes):
 
     __slots__ = ()
     type_code: ClassVar[int]
+
+    def may_hold_lzf(self) -> bool:
+        """Whether the byte is in it that marks a compressed string. O(bytes)."""
+        return self.find(_LZF_MARK) >= 0
 
 
 @_untracked

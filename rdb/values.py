@@ -403,7 +403,7 @@ def encode_value(
         value: as the reader gives it. A hash may also be a mapping, a set any collection, a
             sorted set any sequence of (member, score) ascending by score. For 11, 16, 17 and 20
             a value of type bytes is taken for the packed blob itself. A Packed of the type is
-            copied, whatever the options say.
+            copied, whatever the options say, unless it may hold LZF that is not wanted.
         compress: whether LZF may be used (`rdbcompression`).
         list_max_listpack_size: as the directive of that name: -1..-5 for nodes of 4 to 64 KiB,
             positive for that many elements a node.
@@ -419,7 +419,9 @@ def encode_value(
         return encode_string(value, compress)
     if isinstance(value, Packed):
         assert type_code == value.type_code, "a packed value can be written as nothing else"
-        return bytes(value)
+        if compress or not value.may_hold_lzf():
+            return bytes(value)
+        value = decode_packed(value)
     if type_code == c.TYPE_LIST_QUICKLIST_2:
         return encode_quicklist(value, list_max_listpack_size, compress)
     if type_code in (c.TYPE_LIST, c.TYPE_SET):

@@ -147,7 +147,7 @@ def encode_records(
     head = b""
     for key, value in segment.items():
         type_code = _TYPE_CODES.get(type(value))
-        if type_code is None:
+        if type_code is None or (not compress and type_code != b"\0" and value.may_hold_lzf()):
             out.append(other(key, value))
             continue
         if expires:

@@ -353,7 +353,7 @@ cdef int _put_sorted_set(Walk *walk, PyObject *key, PyObject *value) except -1:
 
 
 cdef int _put_key(Walk *walk, PyObject *key, PyObject *value, object other) except -1:
-    cdef int code = code_of(value)
+    cdef int code = code_of(value, walk.out.table != NULL)
     cdef PyObject *cls = type_of(value)
     cdef bytes encoded
     if code >= 0:

@@ -11,8 +11,8 @@ import pytest
 
 from kvrepl.datatypes import HashValue, Limits, ListValue, SetValue, SortedSet
 from kvrepl.datatypes.streams import StreamValue
-from kvrepl.persistence.walk import COMPILED, encode_segment_reference
-from rdb import PACKED, RdbReader, encode_header, encode_value
+from kvrepl.persistence.walk import COMPILED, Walker, encode_segment_reference
+from rdb import PACKED, RdbReader, Stream, encode_header, encode_value
 from rdb.writer import Accesses
 
 needs_compiled = pytest.mark.skipif(COMPILED is None, reason="_walker is not built, or not wanted")
@@ -158,3 +158,43 @@ def test_encode_segment_compiled_in_a_child_copies_no_pages_of_the_dataset() -> 
     # 75,000 values are some 90 MB; the reference shows that the measurement works.
     assert reference_kb > 30_000
     assert compiled_kb < 3_000
+
+
+REPETITIVE = [b"member:%d:" % n + b"ab" * 60 for n in range(6)]
+PACKABLE: dict[int, Any] = {
+    2: REPETITIVE,
+    4: REPETITIVE,
+    5: [(member, float(n)) for n, member in enumerate(REPETITIVE)],
+    11: [b"%d" % (1 << 40 | n) for n in range(100)],
+    16: [text[:50] for text in REPETITIVE],
+    17: [(member[:50], float(n)) for n, member in enumerate(REPETITIVE)],
+    18: REPETITIVE,
+    19: Stream([((5, n), [b"field", text]) for n, text in enumerate(REPETITIVE)], (5, 5)),
+}
+
+
+@pytest.mark.parametrize(
+    "walk", [encode_segment_reference, pytest.param(COMPILED, marks=needs_compiled)]
+)
+@pytest.mark.parametrize("type_code", PACKABLE)
+def test_packed_value_is_written_without_lzf_where_that_is_not_wanted(
+    walk: Walker, type_code: int
+) -> None:
+    plain = PACKABLE[type_code]
+    packed = PACKED[type_code](encode_value(type_code, plain))
+    assert packed.may_hold_lzf()
+    bare = PACKED[type_code](encode_value(type_code, plain, compress=False))
+    segment: dict[bytes, Any] = {b"first": packed, b"second": bare, b"third": b"x" * 50}
+    expires = {b"first": 7}
+
+    kept = walk(segment, expires, Limits(), True)
+    freed = walk(segment, expires, Limits(), False)
+
+    assert kept.count(packed) == kept.count(bare) == 1
+    assert freed.count(bare) == 2 and freed.count(packed) == 0
+    assert read(kept) == read(freed)
+
+
+def read(records: bytes) -> list[Any]:
+    reader = RdbReader()
+    return reader.feed(encode_header(10) + records)
