@@ -4,6 +4,9 @@ redis-benchmark sends them from 50 connections. What it cannot say (a transactio
 NUL in it, an offset without leading zeros) goes out through sockets of our own in the same form.
 The CPU time is that of all threads of the server, for one request: it tells more than the
 throughput, which the senders bound as well.
+
+Of kvrepl there are two lines more: what a request costs beside its handler, in the engine alone (no
+socket, no loop of events): parsing, admission, the call, the streams, the reply.
 """
 
 from __future__ import annotations
@@ -17,8 +20,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import kvrepl.commands  # noqa: F401  (registers every command)
 from benchmarks.measure import Bench, Sample
 from benchmarks.requests import CLIENTS, KEYSPACE, run_redis_benchmark
+from kvrepl.config import Config
+from kvrepl.engine import batch
+from kvrepl.engine.client import Client
+from kvrepl.engine.dispatch import Engine
+from kvrepl.resp import RequestParser
+from kvrepl.resp.values import OK, Reply
+from kvrepl.server.clock import RealClock
 from tests.interop.datasets import Command, encode, feed
 from tests.interop.harness import Kind, Server, wait_until
 
@@ -130,6 +141,8 @@ def _collections() -> Iterator[Command]:
 
 def families(bench: Bench, kind: Kind) -> Iterator[Sample]:
     """Measure every case, one after another, on one server."""
+    if kind == "kvrepl":
+        yield from _beside_the_handler()
     with bench.server(kind) as server:
         feed(server, _collections())
         pieces = {"$script": SCRIPT, "$small": server.call("DUMP", "small")}
@@ -196,6 +209,48 @@ def _reply_bytes(link: socket.socket, group: bytes, commands: int) -> int:
         lines += int(line[1:]) - 1 if line[:1] == b"*" else -1
         count += len(line)
     return count
+
+
+class _Nowhere:
+    """A stream that is told everything and keeps nothing."""
+
+    def feed(self, db: int, encoded: bytes) -> None:
+        """Forget it."""
+
+
+def _beside_the_handler() -> Iterator[Sample]:
+    """Measure a read and a propagated write whose handlers do nothing."""
+
+    def read(client: Client, argv: list[bytes]) -> Reply:
+        return OK
+
+    def write(client: Client, argv: list[bytes]) -> Reply:
+        client.engine.keyspace.dirty += 1
+        return OK
+
+    for command, handler in ((("GET", "key"), read), (("SET", "key", "value"), write)):
+        engine = Engine(Config(), RealClock(), random.Random(1))
+        engine.propagation.connect(aof=None, replicas=_Nowhere())
+        client, parser = engine.connect(), RequestParser()
+        found = engine.find(command[0].encode())
+        assert found is not None
+        data = encode(command) * PIPELINE
+        theirs, found.handler = found.handler, handler
+        try:
+            spent_us = min(_served_us(engine, client, parser, data) for _ in range(10))
+        finally:
+            found.handler = theirs  # the table of commands is everybody's
+        yield Sample(f"all but the handler of {command[0]}", "CPU time", "us", spent_us)
+
+
+def _served_us(engine: Engine, client: Client, parser: RequestParser, data: bytes) -> float:
+    """The CPU time of one request, in many batches of PIPELINE."""
+    rounds = 2_000
+    before_ns = time.process_time_ns()
+    for _ in range(rounds):
+        batch.serve(engine, client, parser, data)
+        client.out.clear()
+    return (time.process_time_ns() - before_ns) / 1e3 / rounds / PIPELINE
 
 
 @contextmanager

@@ -68,7 +68,7 @@ def parse_int(data: bytes) -> int | None:
 
     Source: util.c string2ll.
     """
-    if data.isdigit() and data[0] != _ZERO and len(data) < _SURELY_64_BITS:
+    if len(data) < _SURELY_64_BITS and data.isdigit() and data[0] != _ZERO:
         return int(data)  # hot: INCR, EXPIRE and every index; half the cost of the rest
     if len(data) > MAX_INT_TEXT_BYTES:
         return None

@@ -14,7 +14,13 @@ from kvrepl.commands.arguments import INT64_MAX, INT64_MIN, expiry_at_ms, intege
 from kvrepl.config.notify import NOTIFY_GENERIC, NOTIFY_STRING
 from kvrepl.engine.spec import command
 from kvrepl.errors import NOT_FLOAT, NOT_INTEGER, SYNTAX, CommandError
-from kvrepl.numbers import add_long_doubles, format_long_double, parse_int, parse_long_double
+from kvrepl.numbers import (
+    MAX_INT_TEXT_BYTES,
+    add_long_doubles,
+    format_long_double,
+    parse_int,
+    parse_long_double,
+)
 from kvrepl.resp.values import OK, Reply
 
 if TYPE_CHECKING:
@@ -291,7 +297,10 @@ def _increment(c: Client, key: bytes, by: int) -> int:
     if value is None:
         old = 0
     else:
-        parsed = parse_int(bytes(value))
+        # Of a long text no more is copied than tells that it is no integer.
+        parsed = parse_int(
+            value if type(value) is bytes else bytes(value[: MAX_INT_TEXT_BYTES + 1])
+        )
         if parsed is None:
             raise NOT_INTEGER
         old = parsed

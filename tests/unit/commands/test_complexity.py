@@ -292,6 +292,16 @@ def test_command_on_forty_times_the_elements_takes_about_as_long(
     assert ratio(lambda: small.best_ns(line), lambda: large.best_ns(line)) <= MOST
 
 
+@pytest.mark.parametrize("line", ["INCR text", "INCR digits"])
+def test_incr_of_a_long_text_is_refused_as_fast_as_of_a_short_one(
+    worlds: tuple[World, World], line: str
+) -> None:
+    small, large = worlds
+    for world in worlds:
+        world.call([b"SET", b"digits", b"1" * (100 * world.n)])
+    assert ratio(lambda: small.best_ns(line), lambda: large.best_ns(line)) <= MOST
+
+
 def _push_ns(waiters: int) -> float:
     """Time a push that serves one of many clients who wait for the key."""
     engine = Engine(Config(), Clock(), Random(1))
