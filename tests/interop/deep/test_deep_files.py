@@ -147,7 +147,7 @@ class TimedWriters(AckedWriters):
         return count, oldest_s
 
 
-@pytest.mark.timeout(3600)
+@pytest.mark.timeout(7200)
 @pytest.mark.parametrize("policy", ["always", "everysec"])
 def test_kill_9_of_a_server_with_a_child_keeps_what_the_policy_promises(
     launch: Launcher, tell: Tell, policy: str
@@ -173,6 +173,7 @@ def test_kill_9_of_a_server_with_a_child_keeps_what_the_policy_promises(
         writers.join()
         slowest_start_s = max(slowest_start_s, start_time_s(server))
         count, age_s = writers.lost(server, killed_at_s)
+        assert not count or policy == "everysec", f"kill {kill}: {count} of {writers.acked} lost"
         acked, lost, oldest_s = acked + sum(writers.acked), lost + count, max(oldest_s, age_s)
         assert int(server.info("keyspace")["db0"]["keys"]) >= keys - keys // 17 - 1
         assert not [*server.folder.rglob("temp-*")], "what the child was writing is left behind"
@@ -184,7 +185,7 @@ def test_kill_9_of_a_server_with_a_child_keeps_what_the_policy_promises(
         f"loaded, the slowest in {slowest_start_s:.2f} s"
     )
     assert all(children.values())
-    assert lost == 0 if policy == "always" else oldest_s <= 1.0
+    assert oldest_s <= 1.0
 
 
 @pytest.mark.parametrize("benchmark", [snapshots.bgsave, snapshots.load], ids=["bgsave", "load"])
