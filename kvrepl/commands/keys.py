@@ -8,7 +8,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, Final
 
-from kvrepl.commands.arguments import database, integer
+from kvrepl.commands.arguments import INT64_MAX, database, integer
 from kvrepl.config.notify import NOTIFY_GENERIC
 from kvrepl.datatypes.records import from_rdb, rdb_type_and_value
 from kvrepl.engine.spec import command
@@ -266,6 +266,8 @@ def _restore(c: Client, argv: list[bytes]) -> Reply:
         expires_at_ms = None
     else:
         expires_at_ms = ttl_ms if absolute else ttl_ms + c.engine.keyspace.now_ms
+        if expires_at_ms > INT64_MAX:
+            expires_at_ms -= 1 << 64  # it overflows in Redis, and so is long past
     propagation = c.engine.propagation
     if expires_at_ms is not None and c.engine.deletes_past(expires_at_ms):
         if deleted:

@@ -474,3 +474,10 @@ def test_swapdb_of_numbers_that_are_no_database_says_which(
     session: Session, first: int, second: int, error: str
 ) -> None:
     assert session.error("swapdb", first, second) == error
+
+
+def test_restore_with_a_time_to_live_that_overflows_leaves_nothing(session: Session) -> None:
+    session.run("set", "from", "12")
+    payload = session.run("dump", "from")
+    assert session.propagated("restore", "to", (1 << 63) - 1, payload) == []
+    assert session.run("exists", "to") == 0
