@@ -3,7 +3,8 @@
 One child at a time, as in Redis. The fork happens on the loop's thread, between two commands, so
 the child sees one consistent instant of the dataset. In the child
 
-    the collector is off; the loop is never touched (its epoll instance is shared with us);
+    the collector is off; the processor is left to the parent where both want it;
+    the loop is never touched (its epoll instance is shared with us);
     sockets are closed by plain descriptor; `work` runs; os._exit ends it
 
 in the parent a pidfd tells of the exit of exactly that child, and a pipe brings its progress:
@@ -56,6 +57,9 @@ EXIT_KILLED: Final = 255
 """Exit status of a child that was told to stop (server.h, SERVER_CHILD_NOERROR_RETVAL)."""
 
 DELIBERATE: Final = signal.SIGUSR1
+
+NICE: Final = 5
+"""How far a child stands back: it has time, while clients and replicas wait for its parent."""
 
 _IGNORED: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 _HELD: Final = frozenset((*_IGNORED, DELIBERATE))
@@ -338,6 +342,7 @@ class Children:
         code = EXIT_FAILED
         try:
             gc.disable()
+            os.nice(NICE)
             for number in _IGNORED:
                 signal.signal(number, signal.SIG_IGN)
             signal.signal(DELIBERATE, _stop)

@@ -19,6 +19,7 @@ import psutil
 import pytest
 import redis
 
+from kvrepl.server.children import NICE
 from tests.interop.conftest import KINDS, NO_KVREPL, Launcher
 from tests.interop.harness import Kind, ServerExited, command_of, free_port, wait_until
 
@@ -418,6 +419,8 @@ def test_child_has_a_title_and_an_oom_score_of_its_own(launch: Launcher, kind: K
     wait_until(lambda: "rdb-bgsave" in child.cmdline()[0], "the child has its title", server)
 
     assert Path(f"/proc/{child.pid}/oom_score_adj").read_text().strip() == "30"
+    behind = child.nice() - psutil.Process(server.pid).nice()
+    assert behind == (NICE if kind == "kvrepl" else 0)
     child.send_signal(signal.SIGUSR1)
     wait_until(
         lambda: server.info("persistence")["rdb_bgsave_in_progress"] == 0, "it is gone", server
