@@ -158,8 +158,10 @@ class _Range:
         kind = kind or RANK
         self._by_rank = kind == RANK
         self._reverse = bool(reverse)
-        if self._limit != -1 and self._by_rank:
-            raise LIMIT_BY_RANK
+        if self._by_rank:
+            if self._limit != -1:
+                raise LIMIT_BY_RANK
+            self._offset = 0  # LIMIT with all of them is let through, and skips none
         if self.with_scores and kind == LEX:
             raise SCORES_BY_LEX
         low, high = argv[at + 1], argv[at + 2]

@@ -161,6 +161,8 @@ class Watched:
         wait_until(
             lambda: dead.info("replication")["role"] == "slave", "the demotion", dead, self.master
         )
+        # It may be the sibling of the next failover: what it missed must have come by then.
+        wait_caught_up_while_written(self.master, dead)
         for sentinel in self.sentinels:
             self._wait_all_known(sentinel)
 

@@ -98,6 +98,9 @@ def test_sorted_set_command_on_five_members_replies(
         (("ZRANGE", "z", 0, -1), "abcde"),
         (("ZRANGE", "z", 1, 2), "bc"),
         (("ZRANGE", "z", 0, 1, "REV"), "ed"),
+        # By rank LIMIT is let through where it takes all, and then skips none.
+        (("ZRANGE", "z", 0, 1, "LIMIT", 5, -1), "ab"),
+        (("ZRANGE", "z", 0, 1, "REV", "LIMIT", -3, -1), "ed"),
         (("ZREVRANGE", "z", -2, -1), "ba"),
         (("ZRANGE", "z", 3, 1), ""),
         (("ZRANGE", "z", 2, "inf", "BYSCORE", "LIMIT", 1, 2), "cd"),
