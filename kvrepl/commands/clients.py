@@ -15,7 +15,7 @@ from kvrepl.engine import gates
 from kvrepl.engine.blocking import POSTPONED
 from kvrepl.engine.client import checked_name
 from kvrepl.engine.description import CLASSES, class_of, describe, user_of
-from kvrepl.engine.introspection import help_lines
+from kvrepl.engine.introspection import help_lines, wrong_subcommand
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import SYNTAX, CommandError
 from kvrepl.resp.values import NO_REPLY, OK, Reply, Verbatim
@@ -176,7 +176,7 @@ def client_pause(c: Client, argv: list[bytes]) -> Reply:
             raise PAUSE_MODE
         all_commands = mode == b"ALL"
     elif len(argv) > 4:
-        raise SYNTAX
+        raise wrong_subcommand(argv)
     now_ms = c.engine.keyspace.now_ms
     timeout_ms = integer(argv[2], TIMEOUT)
     if timeout_ms < 0:

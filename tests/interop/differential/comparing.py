@@ -103,6 +103,8 @@ def _length(argv: Argv, tree: Tree) -> Tree:
     return kind, len(value) if kind == b"$" else value
 
 
+QUEUED: Final[Tree] = (b"+", b"QUEUED")
+
 RULES: Final[dict[bytes, Rule]] = {
     b"DUMP": _kind,
     b"SCAN": _scan,
@@ -130,8 +132,8 @@ RULES: Final[dict[bytes, Rule]] = {
 
 
 def settled(argv: Argv, tree: Tree) -> Tree:
-    """A reply with what nothing fixes taken away."""
-    if tree[0] == b"-":
+    """A reply with what nothing fixes taken away; one that is no answer yet, or none, as it is."""
+    if tree[0] == b"-" or tree == QUEUED:
         return tree
     name = argv[0].upper()
     if [each.upper() for each in argv[1:]] == [b"HELP"]:
@@ -149,7 +151,7 @@ class Answers:
     def settle(self, argv: Argv, trees: Sequence[Tree]) -> list[Tree]:
         """The trees that answer a request, comparable with those of another server."""
         name = argv[0].upper()
-        if list(trees) == [(b"+", b"QUEUED")]:
+        if list(trees) == [QUEUED]:
             self._queued.append(argv)
         elif name == b"EXEC":
             queued, self._queued = self._queued, []

@@ -317,6 +317,9 @@ def test_client_pause_is_never_made_shorter_or_milder(session: Session, host: Ha
     assert session.error("client", "pause", 1, "zz") == (
         "ERR CLIENT PAUSE mode must be WRITE or ALL"
     )
+    assert session.error("client", "pause", 1, "all", "zz") == (
+        "ERR unknown subcommand or wrong number of arguments for 'pause'. Try CLIENT HELP."
+    )
 
 
 @pytest.mark.parametrize(
