@@ -33,6 +33,10 @@ BY_CHANCE = {
     "rdb_last_bgsave_time_sec", "aof_last_rewrite_time_sec", "expire_cycle_cpu_milliseconds",
     "current_cow_size_age", "rss_overhead_bytes", "used_cpu_user_children", "mem_clients_normal",
     "master_last_io_seconds_ago", "mem_not_counted_for_evict", "mem_clients_slaves",
+    "rdb_bgsave_in_progress", "rdb_current_bgsave_time_sec", "aof_rewrite_in_progress",
+    "aof_rewrite_scheduled", "aof_pending_rewrite", "aof_current_rewrite_time_sec",
+    "current_fork_perc", "current_cow_size", "current_cow_peak", "current_save_keys_processed",
+    "current_save_keys_total",
 }  # fmt: skip
 """Fields that are 0 or not by the moment at which they are asked for."""
 
