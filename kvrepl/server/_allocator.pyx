@@ -29,22 +29,25 @@ another layout, another allocator). The caller then does without.
 Optional: kvrepl.server.memory takes it where it was built.
 
 Source: CPython 3.11-3.13, Objects/obmalloc.c (struct pool_header, address_in_range); Redis 7.0
-zmalloc.c; madvise(2); Linux mm/huge_memory.c (do_huge_pmd_wp_page).
+zmalloc.c; madvise(2); Linux mm/huge_memory.c (do_huge_pmd_wp_page); sched_setattr(2).
 """
 
 cdef extern from *:
     """
     #include <malloc.h>
     #include <pthread.h>
+    #include <sched.h>
     #include <semaphore.h>
     #include <signal.h>
     #include <stdatomic.h>
     #include <stdint.h>
     #include <sys/mman.h>
+    #include <sys/syscall.h>
+    #include <unistd.h>
 
     enum { ARENA_SHIFT = 20, POOL_BYTES = 16384, POOL_SIZE_CLASS = 36, SMALL_BYTES = 512,
            CHUNK_HEADER_BYTES = 8, HUGE_PAGE_BYTES = 2 << 20, REGION_BYTES = 32 << 20,
-           AHEAD_BYTES = 2 * HUGE_PAGE_BYTES };
+           AHEAD_BYTES = 2 * HUGE_PAGE_BYTES, WORKER_NICE = 10, WORKER_SLICE_NS = 100000 };
     #define ARENA_BYTES ((size_t)1 << ARENA_SHIFT)
     #define MAP_BYTES ((size_t)1 << (47 - ARENA_SHIFT - 3))  /* a bit for each MiB there can be */
 
@@ -87,17 +90,33 @@ cdef extern from *:
         return start;
     }
 
+    /* Let every other thread of the machine go before this one: nice, and with short slices, which
+       EEVDF (Linux 6.12) takes as the right to interrupt it soon. What is refused is done without. */
+    static void stand_back(void) {
+        struct {
+            uint32_t size, policy;
+            uint64_t flags;
+            int32_t nice;
+            uint32_t priority;
+            uint64_t slice_ns, deadline_ns, period_ns;
+        } attributes = {.size = 48, .policy = SCHED_OTHER, .nice = WORKER_NICE,
+                        .slice_ns = WORKER_SLICE_NS};
+        syscall(SYS_sched_setattr, 0, &attributes, 0);
+    }
+
     /* The worker: faults the next huge pages in before they are needed. To clear one takes from
        0.2 ms to several (a virtual machine whose host has not backed it yet), which would else
        be a pause of the loop, and a quarter of the time of a load. Whoever comes first makes the
        page; the other finds it. A child of fork(2) has no worker and does without. */
     static void *work_ahead(void *context) {
+        stand_back();
         for (;;) {
             while (sem_wait(&wanted) != 0)
                 ;
+            /* Page by page: the kernel lets a thread go at the end of a call, not within it. */
             char *page = atomic_load(&ahead);
-            if (page != NULL)
-                madvise(page, AHEAD_BYTES, MADV_POPULATE_WRITE);
+            for (size_t at = 0; page != NULL && at < AHEAD_BYTES; at += HUGE_PAGE_BYTES)
+                madvise(page + at, HUGE_PAGE_BYTES, MADV_POPULATE_WRITE);
         }
         return NULL;
     }

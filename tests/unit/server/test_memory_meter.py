@@ -160,3 +160,21 @@ os.write(told, b"x")
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 """
     assert run(program) == "0"
+
+
+@needs_counter
+@pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
+def test_thread_that_clears_pages_ahead_stands_back() -> None:
+    program = """
+import os, threading, time
+from kvrepl.server import _allocator as a
+assert a.install(huge_pages=True)
+a.work_ahead()
+me = threading.get_native_id()
+(worker,) = (int(tid) for tid in os.listdir("/proc/self/task") if int(tid) != me)
+deadline_s = time.monotonic() + 10  # it has only just begun
+while os.getpriority(os.PRIO_PROCESS, worker) == 0 and time.monotonic() < deadline_s:
+    os.sched_yield()
+print(os.getpriority(os.PRIO_PROCESS, me), os.getpriority(os.PRIO_PROCESS, worker))
+"""
+    assert run(program) == "0 10"
