@@ -33,6 +33,7 @@ pytestmark = [pytest.mark.deep, pytest.mark.timeout(900), NO_KVREPL]
 
 WAYS: list[tuple[Kind, Kind]] = [("kvrepl", "redis"), ("redis", "kvrepl")]
 KILLS = 200
+SAVE_DELAY_US = 100
 LIMIT_RATIO = 1.5
 
 
@@ -164,8 +165,10 @@ def test_kill_9_of_a_server_with_a_child_keeps_what_the_policy_promises(
         writers = TimedWriters(server).start()
         writers.wait_for(rng.randint(100, 3_000), timeout_s=LONG_S)
         command = "BGREWRITEAOF" if kill % 2 else "BGSAVE"
+        # Most take longer than what follows. Some have ended by then, so that what the parent
+        # does after them is met too.
+        server.config_set(rdb_key_save_delay=rng.choice((0, *[SAVE_DELAY_US] * 4)))
         server.call(command)
-        # Some have ended by then, so that what the parent does after them is met too.
         writers.wait_for(sum(writers.acked) + rng.randint(1, 600), timeout_s=LONG_S)
         children[command] += len(psutil.Process(server.pid).children())
         killed_at_s = time.monotonic()
@@ -184,7 +187,7 @@ def test_kill_9_of_a_server_with_a_child_keeps_what_the_policy_promises(
         f"acknowledged, {lost} lost (the oldest {oldest_s:.3f} s before the kill); every start "
         f"loaded, the slowest in {slowest_start_s:.2f} s"
     )
-    assert all(children.values())
+    assert sum(children.values()) >= KILLS // 2 and all(children.values())
     assert oldest_s <= 1.0
 
 
