@@ -23,7 +23,8 @@ else in a snapshot. So a string is left as it is unless its copies
   that is a multiple of STRIDE, one of them at least. One of ten bytes always does.
 
 The first means that as many windows stand in the string for the second time, the second that one
-from such a place does. Both are told of the whole string at once (`_may_shorten`).
+from such a place does. Both are told of the whole string at once (`_may_shorten`), and the second
+of many strings at once (`which_may_shorten`).
 
 Source: the format as lzf_d.c of Redis reads it.
 """
@@ -31,7 +32,7 @@ Source: the format as lzf_d.c of Redis reads it.
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import Final, cast
 
@@ -54,6 +55,12 @@ STRIDE: Final = 7
 _WINDOW_BYTES: Final = 4
 _MAX_WINDOWED_BYTES: Final = 512
 """Above that most texts hold some window twice."""
+_MIN_LANES: Final = 64
+"""For fewer texts the operations on columns are no gain."""
+_MAX_LANES: Final = 2048
+"""As many as leave the columns in the processor's cache."""
+_PADDING: Final = bytes(range(SAMPLED_BYTES))
+"""Makes texts equally long, and holds no window twice."""
 
 
 @lru_cache(SAMPLED_BYTES)
@@ -86,6 +93,52 @@ def _may_shorten(data: bytes) -> bool:
     first, second, third, fourth = _readers(size)
     windows = {*first(data, 0), *second(data, 1), *third(data, 2), *fourth(data, 3)}
     return len(windows) <= size - _WINDOW_BYTES + 1 - MIN_LONGER
+
+
+def which_may_shorten(texts: Sequence[bytes]) -> list[int]:
+    """Say which of many texts compressing can shorten, if any.
+
+    The n-th bytes of all texts are one number, a column, whose lanes of eight bits are the texts.
+    So a few operations on columns compare a window of every text with another window of it, and
+    adding 0x7F to what differs, seven bits wide, sets the eighth bit of the lanes that do differ.
+
+    Args:
+        texts: of up to SAMPLED_BYTES each.
+
+    Returns:
+        Places in `texts`, ascending: of all that `compress` makes shorter, and of a few others.
+
+    Cost: O(len(texts)), a quarter of a microsecond each where they are hundreds.
+    """
+    if len(texts) < _MIN_LANES:
+        return [place for place, text in enumerate(texts) if _may_shorten(text)]
+    found: list[int] = []
+    for start in range(0, len(texts), _MAX_LANES):
+        differ = _samples_differ(texts[start : start + _MAX_LANES])
+        lane = -1
+        while (lane := differ.find(0, lane + 1)) >= 0:
+            found.append(start + lane)
+    return found
+
+
+def _samples_differ(texts: Sequence[bytes]) -> bytes:
+    """A byte for each text: zero where a sampled window may stand in it again."""
+    # hot: benchmarks/bgsave-pure
+    sizes = set(map(len, texts))
+    width = max(sizes)
+    if len(sizes) > 1:
+        texts = [text + _PADDING[len(text) : width] for text in texts]
+    table = b"".join(texts)
+    count = len(texts)
+    low = int.from_bytes(b"\x7f" * count, "little")
+    columns = [int.from_bytes(table[n::width], "little") & low for n in range(width)]
+    differ = high = low + int.from_bytes(b"\x01" * count, "little")
+    for place in range(0, width - _WINDOW_BYTES + 1, STRIDE):
+        a, b, c, d = columns[place : place + _WINDOW_BYTES]
+        behind = (columns[place + n :] for n in range(1, _WINDOW_BYTES + 1))
+        for e, f, g, h in zip(*behind, strict=False):
+            differ &= ((a ^ e) | (b ^ f) | (c ^ g) | (d ^ h)) + low
+    return (differ & high).to_bytes(count, "little")
 
 
 def compress_reference(data: bytes) -> bytes | None:

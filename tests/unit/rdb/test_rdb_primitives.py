@@ -181,6 +181,28 @@ def test_lzf_copies_of_a_short_string_must_take_a_sampled_window(compress) -> No
         assert compress(text + text[shift : shift + 10]) is not None
 
 
+@pytest.mark.parametrize("longest", [lzf.SAMPLED_BYTES, 40, 25])
+def test_lzf_of_many_texts_none_that_shortens_is_overlooked(longest: int) -> None:
+    rng = random.Random(14)
+    texts = []
+    for _ in range(5_000):
+        text = (
+            rng.randbytes(longest)
+            if rng.random() < 0.5
+            else b"%0*x" % (longest, rng.getrandbits(99))
+        )
+        at, size = rng.randrange(longest), rng.randrange(3, 9)
+        repeating = text[:at] + text[at : at + size] * 3 + text
+        texts.append(repeating[: rng.randint(21, longest)])
+    shorter = [n for n, text in enumerate(texts) if lzf.compress_reference(text) is not None]
+    found = lzf.which_may_shorten(texts)
+    assert found == sorted(found)
+    assert shorter and set(shorter) <= set(found)
+    assert len(found) < 2 * len(shorter) + 50
+    for few in (0, 1, 63, 64):
+        assert {n for n in shorter if n < few} <= set(lzf.which_may_shorten(texts[:few]))
+
+
 @pytest.mark.parametrize("decompress", [lzf.decompress, lzf.decompress_with_library])
 def test_lzf_in_c_refuses_what_the_reference_refuses(decompress) -> None:  # type: ignore[no-untyped-def]
     rng = random.Random(11)
