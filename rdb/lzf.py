@@ -278,27 +278,23 @@ def compress(data: bytes) -> bytes | None:
     return _compress(data)
 
 
-def decompress(data: bytes, length: int) -> bytes:
-    """Decompress `data`.
-
-    Args:
-        data: a whole LZF string.
-        length: what it must decompress to, bytes; the caller has bounded it
-            (rdb.constants.MAX_LZF_RATIO).
-
-    Raises:
-        RdbError: it is malformed or makes another length.
-    """
-    return _decompress(data, length)
-
-
 _compress: Callable[[bytes], bytes | None] = (
     compress_reference if accel is None else accel.lzf_compress
 )
-_decompress: Callable[[bytes, int], bytes]
+decompress: Callable[[bytes, int], bytes]
+"""Decompress.
+
+Args:
+    data: a whole LZF string.
+    length: what it must decompress to, bytes; the caller has bounded it
+        (rdb.constants.MAX_LZF_RATIO).
+
+Raises:
+    RdbError: it is malformed or makes another length.
+"""
 if accel is not None:
-    _decompress = accel.lzf_decompress
+    decompress = accel.lzf_decompress
 elif _unpack_in_c is not None:
-    _decompress = decompress_with_library
+    decompress = decompress_with_library
 else:
-    _decompress = decompress_reference
+    decompress = decompress_reference
