@@ -61,9 +61,8 @@ _FLAG_DELETED: Final = 1
 _FLAG_SAME_FIELDS: Final = 2
 _MAX_GROUPS: Final = 64
 _U64: Final = (1 << 64) - 1
-_STREAM_COUNTERS: Final = re.compile(
-    rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x80.{4}|\x81.{8}){7}", re.DOTALL
-).match
+_LENGTH: Final = rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x81.{8}|\x80.{4})"
+_stream_counters: Final = re.compile(_LENGTH * 7, re.DOTALL).match
 """The lengths (rdb.lengths) of last, first and highest deleted id, and the entries added."""
 _PLAIN_SCORE: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)")
 
@@ -392,9 +391,12 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
     length, pos = decode_length(data, pos)
     if length != len(ids) or (length > 1 and any(map(operator.ge, ids, ids[1:]))):
         return None
-    if not (counters := _STREAM_COUNTERS(data, pos)):
+    if not (counters := _stream_counters(data, pos)):
         return None
-    groups, pos = decode_length(data, counters.end())
+    pos = counters.end()
+    if not data[pos]:
+        return pos + 1
+    groups, pos = decode_length(data, pos)
     return _groups(data, pos, groups) if groups else pos
 
 
