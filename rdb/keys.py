@@ -10,7 +10,7 @@ Source: rdbLoadRioWithLoadingCtx in rdb.c.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 from rdb import constants as c
 from rdb.accel import accel
@@ -20,6 +20,10 @@ from rdb.strings import decode_string
 
 Row = list[dict[bytes, Any]]
 Taken = tuple[int, int, int | None]
+
+
+_JUDGES: Final = {code: (check, PACKED[code]) for code, check in CHECKS.items()}
+"""What judges a packed value, and its class, by type code."""
 
 
 def load_keys_reference(
@@ -36,38 +40,45 @@ def load_keys_reference(
     mask = len(segments) - 1
     count = 0
     earliest_ms: int | None = None
-    value: bytes
-    # hot: benchmarks/load without the accelerator.
+    instant_ms: int | None = None
+    # hot: benchmarks/load-pure, which is why the short lengths of strings are read here.
     try:
         while pos < size:
-            at = pos
-            instant_ms = None
-            code = data[at]
+            code = data[pos]
+            at = pos + 1
             if code == c.OP_EXPIRE_MS:
-                if at + 10 > size:
-                    break
-                instant_ms = int.from_bytes(data[at + 1 : at + 9], "little", signed=True)
+                at = pos + 10
+                instant_ms = int.from_bytes(data[pos + 1 : pos + 9], "little", signed=True)
+                code = data[pos + 9]
                 if drop_before_ms is not None and instant_ms < drop_before_ms:
                     break
-                at += 9
-                code = data[at]
-            if code and code not in CHECKS:
-                break
-            at += 1
-            # Most keys are short and plain: the first byte is their length.
-            if at < size and (length := data[at]) < 0x40 and at + length < size:
-                at += 1
-                key = data[at : at + length]
-                at += length
+            if (length := data[at]) < 0x40:
+                begin = at + 1
+                at = begin + length
+                key = data[begin:at]
             else:
                 key, at = decode_string(data, at)
             if not code:
-                value, at = decode_string(data, at)
+                if (length := data[at]) < 0x40:
+                    begin = at + 1
+                    at = begin + length
+                    value = data[begin:at]
+                elif length < 0x80:
+                    begin = at + 2
+                    at = begin + ((length & 0x3F) << 8 | data[at + 1])
+                    value = data[begin:at]
+                else:
+                    value, at = decode_string(data, at)
+                if at > size:
+                    break
             else:
-                end = CHECKS[code](data, at, limits)
+                if (judge := _JUDGES.get(code)) is None:
+                    break
+                check, cls = judge
+                end = check(data, at, limits)
                 if end is None or end - at > MAX_BYTES:
                     break
-                value = PACKED[code](data[at:end])
+                value = cls(data[at:end])
                 at = end
             place = hash(key) & mask
             segment = segments[place]
@@ -78,9 +89,10 @@ def load_keys_reference(
                 expires[place][key] = instant_ms
                 due_ms[place] = min(due_ms[place], instant_ms)
                 earliest_ms = instant_ms if earliest_ms is None else min(earliest_ms, instant_ms)
+                instant_ms = None
             count += 1
             pos = at
-    except (Incomplete, RdbError):
+    except (Incomplete, IndexError, RdbError):
         pass  # of the key at `pos`
     return pos, count, earliest_ms
 

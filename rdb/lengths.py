@@ -15,10 +15,12 @@ Source: rdbSaveLen, rdbLoadLenByRef in rdb.c.
 
 from __future__ import annotations
 
+from typing import Final
+
 from rdb.errors import Incomplete, RdbError
 
 _MAX_U32 = 0xFFFFFFFF
-_SHORT = (
+SHORT_LENGTHS: Final = (
     *(length.to_bytes(1, "big") for length in range(64)),
     *((0x4000 | length).to_bytes(2, "big") for length in range(64, 256)),
 )
@@ -31,8 +33,8 @@ def encode_length(length: int) -> bytes:
     Args:
         length: 0 .. 2**64-1.
     """
-    if length < len(_SHORT):
-        return _SHORT[length]
+    if length < len(SHORT_LENGTHS):
+        return SHORT_LENGTHS[length]
     if length < 16384:
         return (0x4000 | length).to_bytes(2, "big")
     if length <= _MAX_U32:

@@ -32,11 +32,13 @@ import operator
 import re
 import struct
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import ClassVar, Final, Protocol, TypeVar
 
 from rdb import constants as c
 from rdb.accel import accel
 from rdb.blobs import intset, listpack, scan
+from rdb.blobs.layout import Layouts
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length
 from rdb.strings import decode_string, decode_strings
@@ -48,6 +50,8 @@ MAX_ELEMENTS: Final = 8192
 MAX_TEXT_BYTES: Final = 1 << 18
 """The same in decoded elements, which compression makes many of few bytes, and in their bytes."""
 
+_SHORT: Final = 0x40
+"""Lengths below it are one byte."""
 _MAX_SCANNED_BYTES: Final = MAX_TEXT_BYTES // 2
 """Of listpacks: no entry has a text of more than twice its bytes."""
 _DOUBLE: Final = struct.Struct("<d")
@@ -57,11 +61,19 @@ _FLAG_DELETED: Final = 1
 _FLAG_SAME_FIELDS: Final = 2
 _MAX_GROUPS: Final = 64
 _U64: Final = (1 << 64) - 1
-_STREAM_COUNTERS: Final = re.compile(
-    rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x80.{4}|\x81.{8}){7}", re.DOTALL
-).match
+_LENGTH: Final = rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x81.{8}|\x80.{4})"
+_stream_counters: Final = re.compile(_LENGTH * 7, re.DOTALL).match
 """The lengths (rdb.lengths) of last, first and highest deleted id, and the entries added."""
 _PLAIN_SCORE: Final = re.compile(rb"-?(?:[0-9]+(?:\.[0-9]+)?(?:e[+-]?[0-9]+)?|inf)")
+
+
+_HASHES: Final[Layouts[int]] = Layouts()
+"""Of listpacks of hashes: the fields."""
+_Node = tuple[int, list[tuple[int, int]]]
+_NODES: Final[Layouts[_Node]] = Layouts()
+"""Of nodes of streams: the elements, and how far each entry's id lies behind that of the node."""
+_MAX_LEARNED_ENTRIES: Final = 8
+"""Of a node: with more of them, no other has the same ids."""
 
 
 class Thresholds(Protocol):
@@ -194,7 +206,7 @@ def packed_end(type_code: int, data: bytes, pos: int, limits: Thresholds) -> int
     """
     try:
         end = CHECKS[type_code](data, pos, limits)
-    except (Incomplete, RdbError):
+    except (Incomplete, IndexError, RdbError):
         return None
     return None if end is None or end - pos > MAX_BYTES else end
 
@@ -211,13 +223,34 @@ def _longest(texts: Sequence[bytes]) -> int:
     return max(map(len, texts))
 
 
+@lru_cache(1024)
+def _equal_texts(count: int, size: int) -> Callable[[bytes, int], tuple[bytes, ...]]:
+    """What reads so many strings of up to 63 bytes each, without their heads."""
+    return struct.Struct(f"x{size}s" * count).unpack_from
+
+
 def _set(data: bytes, pos: int, limits: Thresholds) -> int | None:
-    count, pos = decode_length(data, pos)
-    if count > MAX_ELEMENTS:
-        return None
-    members, pos = decode_strings(data, pos, count)
-    if not _small(members) or not _different(members):
-        return None
+    count = data[pos]
+    size = data[pos + 1]
+    end = pos + 1 + count * (size + 1)
+    members: Sequence[bytes]
+    # hot: benchmarks/load-pure; all members are often of one size.
+    if (
+        0 < count < _SHORT > size
+        and end <= len(data)
+        and data[end - size - 1] == size
+        and data[pos + 1 : end : size + 1].count(size) == count
+    ):
+        members, pos = _equal_texts(count, size)(data, pos + 1), end
+        if len({*members}) != count:
+            return None
+    else:
+        count, pos = decode_length(data, pos)
+        if count > MAX_ELEMENTS:
+            return None
+        members, pos = decode_strings(data, pos, count)
+        if not _small(members) or not _different(members):
+            return None
     if count <= limits.set_max_intset_entries and None not in map(listpack.integer_of, members):
         return None
     return pos
@@ -259,18 +292,27 @@ def _zset(data: bytes, pos: int, limits: Thresholds) -> int | None:
 def _intset(data: bytes, pos: int, limits: Thresholds) -> int | None:
     blob, pos = decode_string(data, pos)
     count = len(intset.decode(blob))
-    return pos if 0 < count <= min(MAX_ELEMENTS, limits.set_max_intset_entries) else None
+    return pos if 0 < count <= limits.set_max_intset_entries and count <= MAX_ELEMENTS else None
 
 
 def _hash_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
     blob, pos = decode_string(data, pos)
-    count = scan.fields(blob) if len(blob) <= _MAX_SCANNED_BYTES else None
+    count = _HASHES.verdict(blob)
+    if count is None and len(blob) <= _MAX_SCANNED_BYTES:
+        count = scan.fields(blob)
+        if count is not None:
+            # The fields must stay what they are; their values may be any.
+            _HASHES.learn(
+                blob, lambda: scan.texts(blob, scan.entries(blob) or [], slice(1, None, 2)), count
+            )
     if count is None:
         texts = listpack.decode(blob)
         if len(texts) % 2 or not _small(texts) or not _different(texts[::2]):
             return None
         count = len(texts) // 2
-    return pos if 0 < count <= min(MAX_ELEMENTS // 2, limits.hash_max_listpack_entries) else None
+    return (
+        pos if 0 < 2 * count <= MAX_ELEMENTS and count <= limits.hash_max_listpack_entries else None
+    )
 
 
 def _zset_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
@@ -283,7 +325,9 @@ def _zset_listpack(data: bytes, pos: int, limits: Thresholds) -> int | None:
         if not all(map(_PLAIN_SCORE.fullmatch, texts[1::2])):
             return None
         count = len(texts) // 2
-    return pos if 0 < count <= min(MAX_ELEMENTS // 2, limits.zset_max_listpack_entries) else None
+    return (
+        pos if 0 < 2 * count <= MAX_ELEMENTS and count <= limits.zset_max_listpack_entries else None
+    )
 
 
 def _list(data: bytes, pos: int, limits: Thresholds) -> int | None:
@@ -291,14 +335,19 @@ def _list(data: bytes, pos: int, limits: Thresholds) -> int | None:
     pos = begin
     count = scanned_bytes = 0
     for _ in range(nodes):
-        container, pos = decode_length(data, pos)
-        blob, pos = decode_string(data, pos)
+        container = data[pos]
+        if container != c.NODE_PACKED:
+            return _decoded_list(data, begin, nodes)
+        blob, pos = decode_string(data, pos + 1)
         scanned_bytes += len(blob)
-        if container != c.NODE_PACKED or scanned_bytes > _MAX_SCANNED_BYTES:
+        if scanned_bytes > _MAX_SCANNED_BYTES:
             return _decoded_list(data, begin, nodes)
-        if not (found := scan.entries(blob)):
+        found = scan.equal_strings(blob)
+        if found is None:
+            found = len(scan.entries(blob) or ())
+        if not found:
             return _decoded_list(data, begin, nodes)
-        count += len(found)
+        count += found
     return pos if 0 < count <= MAX_ELEMENTS else None
 
 
@@ -320,25 +369,34 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
     nodes, pos = decode_length(data, pos)
     ids: list[tuple[int, int]] = []
     elements = blob_bytes = 0
-    number_of: Callable[[bytes], int | None]
     for _ in range(nodes):
-        raw_id, pos = decode_string(data, pos)
+        if data[pos] == _RAW_ID_BYTES:
+            pos += 1 + _RAW_ID_BYTES
+            raw_id = data[pos - _RAW_ID_BYTES : pos]
+        else:
+            raw_id, pos = decode_string(data, pos)
         blob, pos = decode_string(data, pos)
         blob_bytes += len(blob)
         if len(raw_id) != _RAW_ID_BYTES or blob_bytes > MAX_TEXT_BYTES:
             return None
-        node, number_of = scan.entries(blob), scan.number_of
-        if node is None:
-            node, number_of = listpack.decode(blob), listpack.integer_of
-        elements += len(node)
-        if elements > MAX_ELEMENTS or not _walk_node(raw_id, node, number_of, ids):
+        known = _NODES.verdict(blob)
+        if known is None and (known := _judge_node(blob)) is None:
             return None
+        size, deltas = known
+        elements += size
+        if elements > MAX_ELEMENTS:
+            return None
+        ms, seq = _ID.unpack(raw_id)
+        ids += [(ms + more_ms & _U64, seq + more_seq & _U64) for more_ms, more_seq in deltas]
     length, pos = decode_length(data, pos)
     if length != len(ids) or (length > 1 and any(map(operator.ge, ids, ids[1:]))):
         return None
-    if not (counters := _STREAM_COUNTERS(data, pos)):
+    if not (counters := _stream_counters(data, pos)):
         return None
-    groups, pos = decode_length(data, counters.end())
+    pos = counters.end()
+    if not data[pos]:
+        return pos + 1
+    groups, pos = decode_length(data, pos)
     return _groups(data, pos, groups) if groups else pos
 
 
@@ -357,50 +415,65 @@ def _groups(data: bytes, pos: int, count: int) -> int | None:
     return pos if _different(names) else None
 
 
+def _judge_node(blob: bytes) -> _Node | None:
+    """What a node holds; None where its frame or its counters do not hold."""
+    number_of: Callable[[bytes], int | None] = scan.number_of
+    node = scan.entries(blob)
+    if node is None:
+        node, number_of = listpack.decode(blob), listpack.integer_of
+    values: list[slice] = []
+    deltas = _walk_node(node, number_of, values)
+    if deltas is None:
+        return None
+    found = len(node), deltas
+    if number_of is scan.number_of and len(values) <= _MAX_LEARNED_ENTRIES:
+        _NODES.learn(
+            blob, lambda: [at for each in values for at in scan.texts(blob, node, each)], found
+        )
+    return found
+
+
 def _walk_node(
-    raw_id: bytes,
-    node: list[bytes],
-    number_of: Callable[[bytes], int | None],
-    ids: list[tuple[int, int]],
-) -> bool:
-    """Append the ids of a node's entries; False where its frame or its counters do not hold.
+    node: list[bytes], number_of: Callable[[bytes], int | None], values: list[slice]
+) -> list[tuple[int, int]] | None:
+    """How far the ids of a node's entries lie behind its own; None where it has a flaw.
 
     Args:
-        raw_id: its master id.
         node: its elements; number_of: what gives the number that one holds, None for none.
-        ids: grows.
+        values: grows by where values stand whose fields are those of the node.
     """
     size = len(node)
     if size < 4:
-        return False
+        return None
     living, gone, width = map(number_of, node[:3])
     if width is None or not 0 <= width <= size - 4 or number_of(node[3 + width]) != 0:
-        return False
-    ms, seq = _ID.unpack(raw_id)
+        return None
+    deltas: list[tuple[int, int]] = []
     at = 4 + width
     counters = [0, 0]
     while at < size:
         start = at
         if at + 4 > size:
-            return False
+            return None
         flags, more_ms, more_seq = map(number_of, node[at : at + 3])
         if flags is None or more_ms is None or more_seq is None:
-            return False
+            return None
         if flags & _FLAG_SAME_FIELDS:
+            values.append(slice(at + 3, at + 3 + width))
             at += 3 + width
         else:
             pairs = number_of(node[at + 3])
             if pairs is None or pairs < 0:
-                return False
+                return None
             at += 4 + 2 * pairs
         if at >= size or number_of(node[at]) != at - start:
-            return False
+            return None
         at += 1
         deleted = flags & _FLAG_DELETED
         counters[deleted] += 1
         if not deleted:
-            ids.append((ms + more_ms & _U64, seq + more_seq & _U64))
-    return counters == [living, gone]
+            deltas.append((more_ms, more_seq))
+    return deltas if counters == [living, gone] else None
 
 
 def _group(data: bytes, pos: int) -> int | None:

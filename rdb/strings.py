@@ -113,8 +113,15 @@ def decode_string(data: bytes, pos: int) -> tuple[bytes, int]:
 
 
 def _decode_lzf(data: bytes, pos: int) -> tuple[bytes, int]:
-    packed_size, begin = decode_length(data, pos + 1)
-    size, begin = decode_length(data, begin)
+    end = pos + 5
+    # hot: benchmarks/load-pure; what is compressed mostly has two lengths of two bytes.
+    if end < len(data) and data[pos + 1] >> 6 == data[pos + 3] >> 6 == 1:
+        packed_size = (data[pos + 1] & 0x3F) << 8 | data[pos + 2]
+        size = (data[pos + 3] & 0x3F) << 8 | data[pos + 4]
+        begin = end
+    else:
+        packed_size, begin = decode_length(data, pos + 1)
+        size, begin = decode_length(data, begin)
     if packed_size > MAX_STRING_BYTES or size > packed_size * MAX_LZF_RATIO:
         raise RdbError(f"LZF string of {packed_size} bytes claims to hold {size}", offset=pos)
     end = begin + packed_size

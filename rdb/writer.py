@@ -21,7 +21,8 @@ from typing import Any, Final, NamedTuple
 from rdb import constants as c
 from rdb.accel import accel
 from rdb.checksum import crc64
-from rdb.lengths import encode_length
+from rdb.lengths import SHORT_LENGTHS, encode_length
+from rdb.lzf import SAMPLED_BYTES, which_may_shorten
 from rdb.packed import PACKED
 from rdb.strings import encode_string
 from rdb.values import LIST_MAX_LISTPACK_SIZE, Value, encode_value
@@ -142,22 +143,43 @@ def encode_records(
     other: Callable[[bytes, Any], bytes],
 ) -> bytes:
     """Encode a dict in Python: what is no string and not packed as `other` has it."""
-    # hot: benchmarks/bgsave without the accelerator.
+    # hot: benchmarks/bgsave-pure
     out: list[bytes] = []
+    append = out.append
     head = b""
+    # Strings that LZF might make shorter stand in `out` as they are, head and text, until it is
+    # known of all of them together.
+    waiting: list[bytes] = []
+    places: list[int] = []
     for key, value in segment.items():
         type_code = _TYPE_CODES.get(type(value))
         if type_code is None or (not compress and type_code != b"\0" and value.may_hold_lzf()):
-            out.append(other(key, value))
+            append(other(key, value))
             continue
         if expires:
             head = encode_key_prefix(expires.get(key))
         if accesses is not None:
             out += (head, accesses.prefix(key))
         elif head:
-            out.append(head)
-        body = encode_string(value, compress) if type_code == b"\0" else value
-        out += (type_code, encode_string(key, compress), body)
+            append(head)
+        size = len(key)
+        if c.MAX_INT_STRING_BYTES < size < c.MIN_LZF_BYTES:
+            out += (type_code, SHORT_LENGTHS[size], key)
+        else:
+            out += (type_code, encode_string(key, compress))
+        if type_code != b"\0":
+            append(value)
+            continue
+        size = len(value)
+        if compress and c.MIN_LZF_BYTES <= size <= SAMPLED_BYTES:
+            waiting.append(value)
+            places.append(len(out))
+            out += (SHORT_LENGTHS[size], value)
+        else:
+            append(encode_string(value, compress))
+    for n in which_may_shorten(waiting):
+        place = places[n]
+        out[place : place + 2] = encode_string(waiting[n]), b""
     return b"".join(out)
 
 

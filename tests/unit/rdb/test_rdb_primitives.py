@@ -139,7 +139,9 @@ def samples() -> list[bytes]:
 
 
 @pytest.mark.parametrize("compress", [lzf.compress, lzf.compress_reference])
-@pytest.mark.parametrize("decompress", [lzf.decompress, lzf.decompress_reference])
+@pytest.mark.parametrize(
+    "decompress", [lzf.decompress, lzf.decompress_reference, lzf.decompress_with_library]
+)
 def test_lzf_compressed_decompresses_to_the_same(compress, decompress) -> None:  # type: ignore[no-untyped-def]
     packed_some = False
     for text in samples():
@@ -179,19 +181,41 @@ def test_lzf_copies_of_a_short_string_must_take_a_sampled_window(compress) -> No
         assert compress(text + text[shift : shift + 10]) is not None
 
 
-@needs_accel
-def test_lzf_compiled_refuses_what_the_reference_refuses() -> None:
+@pytest.mark.parametrize("longest", [lzf.SAMPLED_BYTES, 40, 25])
+def test_lzf_of_many_texts_none_that_shortens_is_overlooked(longest: int) -> None:
+    rng = random.Random(14)
+    texts = []
+    for _ in range(5_000):
+        text = (
+            rng.randbytes(longest)
+            if rng.random() < 0.5
+            else b"%0*x" % (longest, rng.getrandbits(99))
+        )
+        at, size = rng.randrange(longest), rng.randrange(3, 9)
+        repeating = text[:at] + text[at : at + size] * 3 + text
+        texts.append(repeating[: rng.randint(21, longest)])
+    shorter = [n for n, text in enumerate(texts) if lzf.compress_reference(text) is not None]
+    found = lzf.which_may_shorten(texts)
+    assert found == sorted(found)
+    assert shorter and set(shorter) <= set(found)
+    assert len(found) < 2 * len(shorter) + 50
+    for few in (0, 1, 63, 64):
+        assert {n for n in shorter if n < few} <= set(lzf.which_may_shorten(texts[:few]))
+
+
+@pytest.mark.parametrize("decompress", [lzf.decompress, lzf.decompress_with_library])
+def test_lzf_in_c_refuses_what_the_reference_refuses(decompress) -> None:  # type: ignore[no-untyped-def]
     rng = random.Random(11)
     outcomes = set()
     for _ in range(3000):
-        length = rng.randrange(1, 60)
+        length = rng.randrange(60)
         packed = bytes(rng.choices((0, 1, 2, 31, 32, 33, 64, 97, 224, 255), k=rng.randrange(12)))
         try:
             expected: bytes | None = lzf.decompress_reference(packed, length)
         except RdbError:
             expected = None
         try:
-            found: bytes | None = lzf.decompress(packed, length)
+            found: bytes | None = decompress(packed, length)
         except RdbError:
             found = None
         assert found == expected

@@ -47,9 +47,11 @@ def forms_of(number: int) -> list[bytes]:
 def check(blob: bytes) -> bool:
     """Hold what is found against the exact decoder; whether anything was."""
     entries, fields, members = scan.entries(blob), scan.fields(blob), scan.members(blob)
+    equal = scan.equal_strings(blob)
     if entries is None:
-        assert fields is None and members is None
+        assert fields is None and members is None and equal is None
         return False
+    assert equal in (None, len(entries))
     texts = listpack.decode_reference(blob)
     assert len(entries) == len(texts)
     assert list(map(scan.number_of, entries)) == list(map(listpack.integer_of, texts))
@@ -135,6 +137,44 @@ def test_scan_what_is_no_entry_is_not_covered(parts: list[bytes]) -> None:
 )
 def test_scan_members_scores_are_numbers_as_redis_writes_them(score: bytes, is_score: bool) -> None:
     assert scan.members(listpack.encode([b"m", score])) == (1 if is_score else None)
+
+
+@pytest.mark.parametrize("count", [1, 2, 9, 70_000])
+def test_scan_equal_strings_of_every_short_size_are_counted(count: int) -> None:
+    for size in range(1, 64):
+        texts = [b"%c" % (97 + size % 20) * size] * count
+        # A listpack does not tell more than 65,534, and those are left to the decoder.
+        expected = count if count < listpack.UNKNOWN_COUNT else None
+        assert scan.equal_strings(listpack.encode(texts)) == expected
+        if count > 2:
+            continue
+        for other in (b"x" * (size + 1), b"7", b"x" * 64):
+            assert scan.equal_strings(listpack.encode([*texts, other])) is None
+            assert scan.equal_strings(listpack.encode([other[:64], *texts])) is None
+    assert scan.equal_strings(listpack.EMPTY) is None
+
+
+def test_scan_damaged_equal_strings_are_never_covered_unless_the_decoder_takes_them() -> None:
+    blob = listpack.encode([b"%04x" % n for n in range(40_000, 40_006)])
+    covered = 0
+    for at in range(len(blob)):
+        for byte in range(256):
+            damaged = blob[:at] + bytes((byte,)) + blob[at + 1 :]
+            check(damaged)
+            covered += scan.equal_strings(damaged) is not None
+    assert covered == 6 * 4 * 256 + (len(blob) - 6 * 4)
+    for cut in range(len(blob)):
+        assert scan.equal_strings(blob[:cut]) is None
+
+
+def test_scan_texts_are_where_the_short_strings_lie() -> None:
+    parts = [b"name", b"12", b"", b"x" * 63, b"y" * 64, b"z"]
+    blob = listpack.encode(parts)
+    entries = scan.entries(blob)
+    assert entries is not None
+    places = scan.texts(blob, entries, slice(None))
+    assert [blob[begin:end] for begin, end in places] == [b"name", b"", b"x" * 63, b"z"]
+    assert [blob[b:e] for b, e in scan.texts(blob, entries, slice(3, None, 2))] == [b"x" * 63, b"z"]
 
 
 def test_scan_random_listpacks_are_judged_as_the_decoder_does() -> None:

@@ -180,7 +180,7 @@ def dataset(rng: random.Random, size: int) -> tuple[dict[bytes, Any], dict[bytes
 @pytest.mark.parametrize("compress", [False, True])
 def test_encode_strings_compiled_gives_the_bytes_of_the_reference(compress: bool) -> None:
     rng = random.Random(17)
-    for size in (0, 1, 10, 300):
+    for size in (0, 1, 10, 300, 2_000):
         segment, expires = dataset(rng, size)
         compiled = accel.encode_strings(segment, expires, compress)
         assert compiled == encode_strings_reference(segment, expires, compress)
