@@ -212,8 +212,8 @@ def client_unblock(c: Client, argv: list[bytes]) -> Reply:
     target = c.engine.clients.get(integer(argv[2]))
     if target is None or target.wait is None or target.wait.kind == POSTPONED:
         return 0
-    reply = UNBLOCKED if with_error else target.wait.on_timeout()
-    c.engine.blocking.release(target, reply)
+    with c.engine.blaming(argv):
+        c.engine.blocking.unblock(target, UNBLOCKED if with_error else None)
     return 1
 
 
