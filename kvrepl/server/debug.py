@@ -186,8 +186,8 @@ def _htstats(server: Server, client: Client, argv: list[bytes]) -> Reply:
     if not 0 <= index < len(databases):
         raise CommandError(b"ERR Out of range database")
     db = databases[index]
-    text = "[Dictionary HT]\n" + _spread([len(segment) for segment in db.segments])
-    text += "[Expires HT]\n" + _spread([len(segment) for segment in db.expires])
+    text = "[Dictionary HT]\n" + _spread([len(segment) for _, segment, _ in db.parts()])
+    text += "[Expires HT]\n" + _spread([len(expires) for _, _, expires in db.parts()])
     return Verbatim(text.encode())
 
 
