@@ -74,7 +74,11 @@ def _commands(argv: Argv, tree: Tree) -> Tree:
 
 
 def _scan(argv: Argv, tree: Tree) -> Tree:
+    """Keys without order. Which stand behind a cursor that no call gave depends on the seed of the
+    hash."""
     kind, (cursor, found) = tree
+    if argv[1] not in (b"0", b""):
+        return kind, [cursor]
     return kind, [cursor, _sorted(argv, found)]
 
 
