@@ -272,22 +272,14 @@ def discard(engine: Engine, client: Client) -> None:
     engine.unwatch(client)
 
 
-def quieten(client: Client, reply: Reply) -> Reply:
-    """Withhold a reply after CLIENT REPLY OFF or SKIP, unless that very command turned it on."""
-    if client.reply_mode == b"on" or reply is BLOCKED:
-        return reply
-    if client.reply_mode == b"skip":
-        client.reply_mode = b"on"
-        client.lower_gate(gates.QUIET)
-    elif client.reply_mode == b"skip again":
-        client.reply_mode = b"skip"
-    return NO_REPLY
-
-
 def feed_monitors(engine: Engine, client: Client, command: Command, argv: Sequence[bytes]) -> None:
-    """Show a command to those who called MONITOR."""
-    if "admin" in command.flags or "skip_monitor" in command.flags:
-        return
+    """Show a command to those who called MONITOR, unless it is none of their business."""
+    if "admin" not in command.flags and "skip_monitor" not in command.flags:
+        show(engine, client, argv)
+
+
+def show(engine: Engine, client: Client, argv: Sequence[bytes]) -> None:
+    """Show a request to those who called MONITOR. O(arguments * monitors)."""
     now_ms = engine.keyspace.now_ms
     who = b"lua" if engine.depth and client.is_master else client.addr
     line = b"%d.%06d [%d %b] %b" % (

@@ -26,8 +26,9 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from kvrepl.engine import gates
 from kvrepl.errors import CommandError
-from kvrepl.resp.values import NULL_ARRAY, Reply
+from kvrepl.resp.values import NO_REPLY, NULL_ARRAY, Reply
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
@@ -209,7 +210,10 @@ class Blocking:
     def release(self, client: Client, reply: Reply) -> None:
         """Answer a waiting client and let it go on with its next request."""
         self.forget(client)
-        client.send(reply)
+        if client.gates & gates.QUIET:
+            reply = client.quieten(reply)
+        if reply is not NO_REPLY:
+            client.send(reply)
         client.port.resume()
 
     def next_deadline_ms(self) -> int | None:

@@ -363,10 +363,14 @@ class Engine:
             reply = error
         else:
             if reply is None:
+                watches = client.is_monitor
                 reply = self.call(client, command, argv)
                 if self.gates & gates.MONITORED:
+                    if watches and reply is not BLOCKED and reply is not NO_REPLY:
+                        client.send(reply)  # before what it is shown of itself
+                        reply = NO_REPLY
                     admission.feed_monitors(self, client, command, argv)
-        return admission.quieten(client, reply) if quiet else reply
+        return client.quieten(reply) if quiet else reply
 
     def _tracked(self, client: Client, argv: list[bytes]) -> Reply:
         """Run a command of a tracking client: it is told of its own changes after the answer."""

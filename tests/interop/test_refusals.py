@@ -28,6 +28,16 @@ MODULE LIST
 SUBSCRIBE channel ; DEBUG SLEEP 0
 """
 
+DEBUGS = """
+DEBUG STRINGMATCH-LEN 3 a
+DEBUG JMAP
+DEBUG POPULATE -1
+DEBUG POPULATE x
+DEBUG POPULATE 1 key -1
+DEBUG ERROR text
+DEBUG ERROR MINE ; DEBUG NOPE ; INFO errorstats
+"""
+
 SCRIPTS = [
     "return redis.call('incr', 'text')",
     "return redis.pcall('incr', 'text')",
@@ -63,6 +73,14 @@ def test_protected_commands_are_refused_before_a_password_is_asked_for(
     for server in servers:
         server.call("CONFIG", "SET", "requirepass", password)
     for line in PROTECTED.strip().splitlines():
+        requests = [each.encode().split() for each in line.split(";")]
+        theirs, ours = (answers(server, requests) for server in servers)
+        assert ours == theirs, line
+
+
+def test_debug_answers_what_it_does_not_take_as_by_redis(launch: Launcher) -> None:
+    servers = [launch(kind) for kind in KINDS]
+    for line in DEBUGS.strip().splitlines():
         requests = [each.encode().split() for each in line.split(";")]
         theirs, ours = (answers(server, requests) for server in servers)
         assert ours == theirs, line
