@@ -28,7 +28,8 @@ MODULE LIST
 SUBSCRIBE channel ; DEBUG SLEEP 0
 """
 
-DEBUGS = """
+REFUSED = """
+CLIENT UNBLOCK 1 TIMEOUT junk
 DEBUG STRINGMATCH-LEN 3 a
 DEBUG JMAP
 DEBUG POPULATE -1
@@ -78,9 +79,9 @@ def test_protected_commands_are_refused_before_a_password_is_asked_for(
         assert ours == theirs, line
 
 
-def test_debug_answers_what_it_does_not_take_as_by_redis(launch: Launcher) -> None:
+def test_words_that_a_command_does_not_take_are_refused_as_by_redis(launch: Launcher) -> None:
     servers = [launch(kind) for kind in KINDS]
-    for line in DEBUGS.strip().splitlines():
+    for line in REFUSED.strip().splitlines():
         requests = [each.encode().split() for each in line.split(";")]
         theirs, ours = (answers(server, requests) for server in servers)
         assert ours == theirs, line
