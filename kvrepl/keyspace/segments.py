@@ -10,7 +10,7 @@ each, and the directory over them has a power of two of places, so that one mask
 
 Linear hashing. With `half` of the places, place i >= real is another name of segment i - half:
 
-    0 ........ half ........ real ........ mask
+    0 ........ half ........ real ........ mask        half < real <= mask + 1
     |  segments of their own  |  the same dicts as in i - half
 
 Growing splits the segment with two names at `real - half` by the next bit of the hash, and gives
@@ -48,6 +48,12 @@ SPLIT_LOAD: Final = 256
 
 MERGE_LOAD: Final = 64
 """Mean keys a segment below which one is merged away."""
+
+TIDY_SHARE: Final = 64
+"""One segment in so many is looked at in a tick of the cron: each in 6 s."""
+
+TIDY_MAX: Final = 512
+"""Segments looked at in a tick, at most."""
 
 EXPECTED_MAX: Final = 1 << 24
 """Keys for which a load makes room because a file says that so many follow; it may be damaged."""
@@ -160,15 +166,14 @@ class Segmented:
         rows = self._rows()
         while most and self.real > self.least and self.held < MERGE_LOAD * self.real:
             half = (self.mask + 1) >> 1
-            if self.real == half:
-                for row in rows:
-                    del row[half:]
-                self.mask >>= 1
-                half >>= 1
             self.real -= 1
             for row in rows:
                 row[self.real - half].update(row[self.real])
                 row[self.real] = row[self.real - half]
+                if self.real == half:
+                    del row[half:]
+            if self.real == half:
+                self.mask >>= 1
             most -= 1
         self.room = SPLIT_LOAD * self.real
 
@@ -209,6 +214,17 @@ class Segmented:
                 for place in (i, i ^ ((self.mask + 1) >> 1)):
                     if row[place] is keys:
                         row[place] = new
+
+    def tidy(self, turn: int) -> None:
+        """Give back some of the room that deleted keys left, a further share at each turn.
+
+        O(1), and O(segments / TIDY_SHARE) where they are many.
+        """
+        if self.held or self.real > self.least:
+            share = min(self.real // TIDY_SHARE, TIDY_MAX)
+            for step in range(share):
+                self.shrink((turn * share + step) % self.real)
+            self.merge(share)
 
     def clear(self) -> list[Segment]:
         """Drop every key at once. O(segments).

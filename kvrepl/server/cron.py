@@ -31,10 +31,6 @@ GARBAGE_PAUSE_S: Final = 0.01
 """From one slice to the next, while there is something: a tenth of the processor."""
 GARBAGE_ELEMENTS: Final = 512
 """Elements freed between two looks at the clock."""
-SHRINK_SHARE: Final = 64
-"""Of a database a tick looks at one segment in so many for room to give back; at all in 6 s."""
-SHRINK_MAX: Final = 512
-"""Segments of a database that a tick looks at, at most."""
 SAMPLES: Final = 16
 """Length of the window of the instantaneous figures (server.h, STATS_METRIC_SAMPLES)."""
 
@@ -80,7 +76,7 @@ class Cron:
         self._timer: asyncio.TimerHandle | None = None
         self._collector = Collector()
         self._ticks = 0
-        self._place = self._shrinking = 0
+        self._place = self._turn = 0
         self._behind = self._evicting = self._freeing = False
         self._next_second_ms = 0
         self.expiry_ns = 0
@@ -214,16 +210,10 @@ class Cron:
         server.turn.wake()
 
     def _shrink(self) -> None:
-        """Give back the room that deleted keys left: in some of the segments, and of whole ones.
-
-        Where there are more segments, more of them are done.
-        """
-        self._shrinking += 1
-        for db in self._server.engine.keyspace.nonempty():
-            share = min(db.real // SHRINK_SHARE, SHRINK_MAX)
-            for step in range(share):
-                db.shrink((self._shrinking * share + step) % db.real)
-            db.merge(share)
+        """Give back some of the room that deleted keys left."""
+        self._turn += 1
+        for db in self._server.engine.keyspace.databases:
+            db.tidy(self._turn)
 
     def _free_garbage(self) -> None:
         """Free some of what UNLINK and FLUSHALL ASYNC left behind, and soon some more."""

@@ -96,6 +96,13 @@ def _entries(argv: Argv, tree: Tree) -> Tree:
     return kind, [(each, [facts[3], facts[5]]) for each, facts in entries]
 
 
+def _shared(argv: Argv, tree: Tree) -> Tree:
+    """Whether there is a value. Redis tells integers that it keeps once, and whether this key has
+    that one or a copy of it (COPY, RESTORE) is a matter of history; we have no such objects."""
+    kind, value = tree
+    return kind, value and b"?"
+
+
 def _denials(argv: Argv, tree: Tree) -> Tree:
     """ACL LOG: how often, why, where, what and who; not when, nor over which connection."""
     kind, value = tree
@@ -131,6 +138,7 @@ RULES: Final[dict[bytes, Rule]] = {
     b"RANDOMKEY": _shape,
     b"MEMORY USAGE": _shape,
     b"OBJECT IDLETIME": _shape,
+    b"OBJECT REFCOUNT": _shared,
     b"SLOWLOG GET": _entries,
 }
 

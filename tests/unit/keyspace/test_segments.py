@@ -6,6 +6,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from random import Random
+from sys import getsizeof
 from time import process_time_ns
 
 import pytest
@@ -23,7 +24,8 @@ from tests.unit.keyspace.test_scan import KINDS, Make, fill, key
 def check(db: Database, keys: set[bytes], expiring: set[bytes]) -> None:
     """Hold a database against what it should hold, and its directory against its rules."""
     size, half = db.mask + 1, (db.mask + 1) >> 1
-    assert max(half, db.least) <= db.real <= size
+    assert half < db.real <= size
+    assert db.real >= db.least
     for row in (db.segments, db.expires, db.accessed):
         assert len(row) in (size, 0)
         assert len({id(part) for part in row}) in (db.real, 0)
@@ -113,6 +115,19 @@ def test_segments_of_a_growing_and_shrinking_database_stay_small_and_few(make: M
     db.merge(1 << 20)
     assert db.real == 4
     assert set(db.keys()) == set(map(key, range(100)))
+
+
+@KINDS
+def test_tidy_of_an_emptied_database_ends_with_few_and_small_segments(make: Make) -> None:
+    db = make(128)
+    fill(db, range(100_000))
+    full = sum(map(getsizeof, db.segments[: db.real]))
+    for number in range(100_000):
+        db.delete(key(number))
+    for turn in range(1_000):
+        db.tidy(turn)
+    assert db.real == len(db.segments) == 128
+    assert sum(map(getsizeof, db.segments)) < full / 10
 
 
 def test_expect_of_a_damaged_file_makes_room_for_a_bounded_number() -> None:
