@@ -280,7 +280,7 @@ def load_keys(
     """See rdb.keys.load_keys."""
     cdef const uint8_t *raw = <const uint8_t *>PyBytes_AS_STRING(data)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(data), at, end, before, place
-    cdef Py_ssize_t mask = len(segments) - 1, count = 0
+    cdef Py_ssize_t mask = len(segments) - 1, due_mask = len(due_ms) - 1, count = 0, expiring = 0
     cdef int64_t instant_ms = 0, earliest_ms = NEVER, drop_ms = 0
     cdef bint has_expiry, drops = drop_before_ms is not None
     cdef object key, value, segment
@@ -325,13 +325,15 @@ def load_keys(
                 break
             if has_expiry:
                 (<dict>borrowed_item(expires, place))[key] = instant_ms
+                expiring += 1
+                place &= due_mask
                 if due_ms[place] > instant_ms:
                     due_ms[place] = instant_ms
                 if instant_ms < earliest_ms:
                     earliest_ms = instant_ms
             count += 1
             pos = at
-        return pos, count, None if earliest_ms == NEVER else earliest_ms
+        return pos, count, expiring, None if earliest_ms == NEVER else earliest_ms
     finally:
         close_judge(&judge)
 

@@ -19,7 +19,7 @@ from rdb.packed import CHECKS, MAX_BYTES, PACKED, Thresholds
 from rdb.strings import decode_string
 
 Row = list[dict[bytes, Any]]
-Taken = tuple[int, int, int | None]
+Taken = tuple[int, int, int, int | None]
 
 
 _JUDGES: Final = {code: (check, PACKED[code]) for code, check in CHECKS.items()}
@@ -38,7 +38,8 @@ def load_keys_reference(
     """Load in Python; see `load_keys`."""
     size = len(data)
     mask = len(segments) - 1
-    count = 0
+    due_mask = len(due_ms) - 1
+    count = expiring = 0
     earliest_ms: int | None = None
     instant_ms: int | None = None
     # hot: benchmarks/load-pure, which is why the short lengths of strings are read here.
@@ -87,14 +88,15 @@ def load_keys_reference(
             segment[key] = value
             if instant_ms is not None:
                 expires[place][key] = instant_ms
-                due_ms[place] = min(due_ms[place], instant_ms)
+                expiring += 1
+                due_ms[place & due_mask] = min(due_ms[place & due_mask], instant_ms)
                 earliest_ms = instant_ms if earliest_ms is None else min(earliest_ms, instant_ms)
                 instant_ms = None
             count += 1
             pos = at
     except (Incomplete, IndexError, RdbError):
         pass  # of the key at `pos`
-    return pos, count, earliest_ms
+    return pos, count, expiring, earliest_ms
 
 
 load_keys: Callable[
@@ -110,12 +112,14 @@ Args:
     pos: where a record starts in it.
     segments: key -> value, a power of two of dicts.
     expires: key -> wall clock instant in ms, as many dicts.
-    due_ms: a lower bound of the instants in each; kept one.
+    due_ms: a lower bound of the instants in each, or in each of those that have so many bits of
+        their index in common; kept one. A power of two, no more than there are dicts.
     limits: the thresholds in force.
     drop_before_ms: leave keys that expire before this instant; None for none.
 
 Returns:
-    (position after the last key taken, how many were, the earliest instant among them or None).
+    (position after the last key taken, how many were, how many of them expire, the earliest instant
+    among them or None).
 
 Cost: O(bytes).
 """

@@ -208,12 +208,12 @@ def client_unblock(c: Client, argv: list[bytes]) -> Reply:
             raise UNBLOCK_REASON
         with_error = reason == b"ERROR"
     elif len(argv) > 4:
-        raise SYNTAX
+        raise wrong_subcommand(argv)
     target = c.engine.clients.get(integer(argv[2]))
     if target is None or target.wait is None or target.wait.kind == POSTPONED:
         return 0
-    reply = UNBLOCKED if with_error else target.wait.on_timeout()
-    c.engine.blocking.release(target, reply)
+    with c.engine.blaming(argv):
+        c.engine.blocking.unblock(target, UNBLOCKED if with_error else None)
     return 1
 
 

@@ -28,7 +28,8 @@ def _replicaof(c: Client, argv: list[bytes]) -> Reply:
     port = integer(argv[2], INVALID_PORT)
     if not 0 <= port <= 65535:
         raise INVALID_PORT
-    return c.engine.host.replicaof(c, argv[1], port)
+    with c.engine.blaming(argv):
+        return c.engine.host.replicaof(c, argv[1], port)
 
 
 @command("replicaof", 3, "admin noscript stale no_async_loading")

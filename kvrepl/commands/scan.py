@@ -37,7 +37,7 @@ def keys(c: Client, argv: list[bytes]) -> Reply:
     matches = None if argv[1] == b"*" else glob.compile(argv[1])
     overdue = db.is_overdue
     found: list[bytes] = []
-    for segment, expires in zip(db.segments, db.expires, strict=True):
+    for _, segment, expires in db.parts():
         some = segment if matches is None else filter(matches, segment)
         found += [key for key in some if not overdue(key)] if expires else some
     return found
@@ -102,7 +102,7 @@ def _options(argv: list[bytes]) -> tuple[int, glob.Matcher | None, bytes | None]
     tips=["request_policy:all_shards", "nondeterministic_output"],
 )
 def randomkey(c: Client, argv: list[bytes]) -> Reply:
-    """Get a random key. O(segments).
+    """Get a random key. O(1).
 
     Propagates: the deletion of the expired keys that it came across, each by itself.
     """
@@ -119,7 +119,7 @@ def randomkey(c: Client, argv: list[bytes]) -> Reply:
     tips=["request_policy:all_shards", "response_policy:agg_sum"],
 )
 def dbsize(c: Client, argv: list[bytes]) -> Reply:
-    """Get the number of keys in the database. O(segments)."""
+    """Get the number of keys in the database. O(1)."""
     return len(c.db)
 
 

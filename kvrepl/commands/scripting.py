@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from kvrepl.engine import admission
 from kvrepl.engine.introspection import help_lines, wrong_subcommand
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import CommandError
@@ -48,37 +49,49 @@ def eval_(c: Client, argv: list[bytes]) -> Reply:
 
     Propagates: what its commands propagate, between MULTI and EXEC where that is more than one.
     """
+    _show(c, argv)
     return c.engine.scripts.eval(c, argv, by_sha=False, read_only=False)
 
 
 @command("evalsha", -3, f"{_FLAGS} may_replicate", keys=["RW access update @2#"], acl="scripting")
 def evalsha(c: Client, argv: list[bytes]) -> Reply:
     """Execute a Lua script server side, by its SHA1. Depends on the script. Propagates as EVAL."""
+    _show(c, argv)
     return c.engine.scripts.eval(c, argv, by_sha=True, read_only=False)
 
 
 @command("eval_ro", -3, f"{_FLAGS} readonly", keys=_RO, acl="scripting")
 def eval_ro(c: Client, argv: list[bytes]) -> Reply:
     """Execute a read-only Lua script server side. Depends on the script."""
+    _show(c, argv)
     return c.engine.scripts.eval(c, argv, by_sha=False, read_only=True)
 
 
 @command("evalsha_ro", -3, f"{_FLAGS} readonly", keys=["RO access @2#"], acl="scripting")
 def evalsha_ro(c: Client, argv: list[bytes]) -> Reply:
     """Execute a read-only Lua script server side, by its SHA1. Depends on the script."""
+    _show(c, argv)
     return c.engine.scripts.eval(c, argv, by_sha=True, read_only=True)
 
 
 @command("fcall", -3, f"{_FLAGS} may_replicate", keys=_RW, acl="scripting")
 def fcall(c: Client, argv: list[bytes]) -> Reply:
     """Invoke a function. Depends on the function. Propagates as EVAL."""
+    _show(c, argv)
     return c.engine.scripts.call_function(c, argv, read_only=False)
 
 
 @command("fcall_ro", -3, f"{_FLAGS} readonly", keys=_RO, acl="scripting")
 def fcall_ro(c: Client, argv: list[bytes]) -> Reply:
     """Invoke a read-only function. Depends on the function."""
+    _show(c, argv)
     return c.engine.scripts.call_function(c, argv, read_only=True)
+
+
+def _show(c: Client, argv: list[bytes]) -> None:
+    """Show a script to monitors, before the commands that it calls."""
+    if c.engine.monitors:
+        admission.show(c.engine, c, argv)
 
 
 # ------------------------------------------------------------------------------ SCRIPT

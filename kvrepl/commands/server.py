@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from kvrepl.commands.arguments import INT32_MAX, INT32_MIN, REDACTED, integer_in
-from kvrepl.engine import gates
+from kvrepl.engine import admission, gates
 from kvrepl.engine.propagation import BOTH
 from kvrepl.engine.spec import command, container
 from kvrepl.errors import SYNTAX, CommandError
@@ -233,11 +233,5 @@ def swapdb(c: Client, argv: list[bytes]) -> Reply:
 @command("debug", -2, "admin noscript loading stale")
 def debug(c: Client, argv: list[bytes]) -> Reply:
     """Look into the server, and make it misbehave for tests."""
-    allowed = c.engine.config.enable_debug_command
-    if allowed != "yes" and not (allowed == "local" and c.is_local):
-        raise CommandError(
-            b"ERR DEBUG command not allowed. If the enable-debug-command option is set to"
-            b' "local", you can run it from a local connection, otherwise you need to set this'
-            b" option in the configuration file, and then restart the server."
-        )
+    admission.check_protected(c, c.engine.commands["debug"])
     return c.engine.host.debug(c, argv)

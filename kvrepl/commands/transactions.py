@@ -74,13 +74,15 @@ def exec_(c: Client, argv: list[bytes]) -> Reply:
                 reply = engine.call(c, each, arguments)
             else:
                 engine.stats.error(reply)
-            if engine.gates & gates.MONITORED:
-                admission.feed_monitors(engine, c, each, arguments)
             if len(out) > mark:
                 parts += out[mark:]
                 del out[mark:]
             if reply is not NO_REPLY:
                 parts.append(reply if c.is_master else encode(reply, c.resp))
+            if engine.gates & gates.MONITORED:
+                admission.feed_monitors(engine, c, each, arguments)
+        parts += out[mark:]
+        del out[mark:]
     finally:
         c.queued, c.queued_bytes = None, 0
         engine.depth -= 1

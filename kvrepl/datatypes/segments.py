@@ -204,9 +204,9 @@ class SegmentedDict(Generic[V]):
                 # It is picked from without rejection, or some entries could never be picked.
                 slot = int(random() * (held + more))
             if slot < held:
-                return segment, _key_at(segment, slot)
+                return segment, key_at(segment, slot)
             if slot < held + more:
-                return segments[twin], _key_at(segments[twin], slot - held)
+                return segments[twin], key_at(segments[twin], slot - held)
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[tuple[bytes, V]]]:
         """Some entries, and the cursor to go on from.
@@ -288,7 +288,7 @@ def table_of(entries: dict[bytes, V]) -> Table[V]:
     return SegmentedDict(entries) if len(entries) > SEGMENT_FROM else entries
 
 
-def _key_at(entries: dict[bytes, Any], place: int) -> bytes:
+def key_at(entries: dict[bytes, Any], place: int) -> bytes:
     """The key at a place in the order of insertion. O(distance to the nearer end)."""
     behind = len(entries) - 1 - place
     if place <= behind:
@@ -304,7 +304,7 @@ def random_key(table: Table[Any], rng: Random) -> bytes:
         rng: where the chance comes from.
     """
     if type(table) is dict:
-        return _key_at(table, int(rng.random() * len(table)))
+        return key_at(table, int(rng.random() * len(table)))
     assert isinstance(table, SegmentedDict)
     return table.random_key(rng)
 

@@ -396,9 +396,12 @@ cdef Py_ssize_t run_all(engine, client, list requests, Py_ssize_t start) except 
                 now = now_ns(monotonic_ns)
                 spent = now - before
                 before = now
-                count(command, spent)
-                if spent >= slow_ns:
-                    engine.slow(client, command, argv, spent)
+                if reply is BLOCKED:
+                    engine.waits(client, command, argv, spent)
+                else:
+                    count(command, spent)
+                    if spent >= slow_ns:
+                        engine.slow(client, command, argv, spent)
                 dirtied = dirtier(<PyObject *> keyspace, dirty)
                 propagate(
                     <PyObject *> propagation, <PyObject *> client, &gathered, argv, plain, dirtied

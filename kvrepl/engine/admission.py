@@ -34,6 +34,11 @@ MASTERDOWN: Final = CommandError(
 LOADING: Final = CommandError(b"LOADING Redis is loading the dataset in memory")
 REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
 
+PROTECTED: Final = {
+    "debug": "debug", "module|load": "module", "module|loadex": "module", "module|unload": "module",
+}  # fmt: skip
+"""Commands that a setting of that name allows, to local connections or to all."""
+
 SET_BY_SCRIPT: Final = frozenset(("write", "may_replicate", "denyoom", "stale"))
 """Flags that a script which declares its own has by that alone."""
 
@@ -75,7 +80,34 @@ def look_up(engine: Engine, client: Client, argv: Sequence[bytes]) -> Command:
         if command.name == "exec":
             raise _abort_exec(engine, client, error)
         raise _spoil(client, error)
+    try:
+        check_protected(client, command)
+    except CommandError as error:
+        command.rejected += 1
+        raise _spoil(client, error) from None
     return command
+
+
+def check_protected(client: Client, command: Command) -> None:
+    """Refuse a command that the configuration does not allow this client. O(1).
+
+    Redis asks before it asks for a password. DEBUG asks again when it is called, as where no gate
+    is raised nobody has done so before.
+
+    Raises:
+        CommandError: it is refused.
+    """
+    option = PROTECTED.get(command.name)
+    if option is None or client.is_master:
+        return
+    allowed = getattr(client.engine.config, f"enable_{option}_command")
+    if allowed != "yes" and not (allowed == "local" and client.is_local):
+        raise CommandError(
+            b"ERR %b command not allowed. If the enable-%b-command option is set to"
+            b' "local", you can run it from a local connection, otherwise you need to set this'
+            b" option in the configuration file, and then restart the server."
+            % (option.upper().encode(), option.encode())
+        )
 
 
 def admit(engine: Engine, client: Client, command: Command, argv: list[bytes]) -> Reply | None:
@@ -240,22 +272,14 @@ def discard(engine: Engine, client: Client) -> None:
     engine.unwatch(client)
 
 
-def quieten(client: Client, reply: Reply) -> Reply:
-    """Withhold a reply after CLIENT REPLY OFF or SKIP, unless that very command turned it on."""
-    if client.reply_mode == b"on" or reply is BLOCKED:
-        return reply
-    if client.reply_mode == b"skip":
-        client.reply_mode = b"on"
-        client.lower_gate(gates.QUIET)
-    elif client.reply_mode == b"skip again":
-        client.reply_mode = b"skip"
-    return NO_REPLY
-
-
 def feed_monitors(engine: Engine, client: Client, command: Command, argv: Sequence[bytes]) -> None:
-    """Show a command to those who called MONITOR."""
-    if "admin" in command.flags or "skip_monitor" in command.flags:
-        return
+    """Show a command to those who called MONITOR, unless it is none of their business."""
+    if "admin" not in command.flags and "skip_monitor" not in command.flags:
+        show(engine, client, argv)
+
+
+def show(engine: Engine, client: Client, argv: Sequence[bytes]) -> None:
+    """Show a request to those who called MONITOR. O(arguments * monitors)."""
     now_ms = engine.keyspace.now_ms
     who = b"lua" if engine.depth and client.is_master else client.addr
     line = b"%d.%06d [%d %b] %b" % (

@@ -97,9 +97,12 @@ def run_reference(
             now = monotonic_ns()
             spent = now - before
             before = now
-            command.count(spent)
-            if spent >= engine.slow_ns:
-                engine.slow(client, command, argv, spent)
+            if reply is BLOCKED:
+                engine.waits(client, command, argv, spent)
+            else:
+                command.count(spent)
+                if spent >= engine.slow_ns:
+                    engine.slow(client, command, argv, spent)
             if keyspace.dirty > dirty or propagation.unusual:
                 propagation.ended(client.db.index, argv, keyspace.dirty > dirty)
         done += 1

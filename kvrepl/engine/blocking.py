@@ -10,23 +10,30 @@ on its own, after the command that served it.
     waiting --(CLIENT UNBLOCK, role change)------> timeout reply or error
     waiting --(connection lost)------------------> forgotten
 
-Source: Redis 7.0 blocked.c (handleClientsBlockedOnKeys, unblockClient), timeout.c.
+A command that waits is counted when it begins to, with what it has cost so far. Its latency and
+the slow log are told of it when it ends, of what it cost then as well, but not of the time in
+between; and never of one whose time is over, nor of a WAIT that replicas answered.
+
+Source: Redis 7.0 blocked.c (handleClientsBlockedOnKeys, unblockClient, updateStatsOnUnblock),
+timeout.c.
 """
 
 from __future__ import annotations
 
 import heapq
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
+from kvrepl.engine import gates
 from kvrepl.errors import CommandError
-from kvrepl.resp.values import NULL_ARRAY, Reply
+from kvrepl.resp.values import NO_REPLY, NULL_ARRAY, Reply
 
 if TYPE_CHECKING:
     from kvrepl.engine.client import Client
     from kvrepl.engine.dispatch import Engine
+    from kvrepl.engine.spec import Command
     from kvrepl.keyspace.database import Database
 
 Serve = Callable[["Database", bytes], Any]
@@ -57,12 +64,16 @@ class Wait:
         serve: called with a key that became ready.
         deadline_ms: Unix time at which it gives up, NEVER for none.
         on_timeout: makes the reply that it then gets.
+        on_end: called when the wait is over, however it ends; None for nothing to do.
         needs_key: it is served as well when its key is gone: there is nothing left to wait for.
         seq: order of arrival.
+        command, argv: what waits, and spent_ns: what it took before; None until its handler is
+            over, and for POSTPONED, which has not begun.
     """
 
     __slots__ = (
-        "client", "deadline_ms", "keys", "kind", "needs_key", "on_timeout", "seq", "serve",
+        "argv", "client", "command", "deadline_ms", "keys", "kind", "needs_key", "on_end",
+        "on_timeout", "seq", "serve", "spent_ns",
     )  # fmt: skip
 
     def __init__(
@@ -73,6 +84,7 @@ class Wait:
         deadline_ms: int,
         serve: Serve | None,
         on_timeout: Callable[[], Reply],
+        on_end: Callable[[], None] | None,
         needs_key: bool,
         seq: int,
     ) -> None:
@@ -82,8 +94,12 @@ class Wait:
         self.deadline_ms = deadline_ms
         self.serve = serve
         self.on_timeout = on_timeout
+        self.on_end = on_end
         self.needs_key = needs_key
         self.seq = seq
+        self.command: Command | None = None
+        self.argv: Sequence[bytes] = ()
+        self.spent_ns = 0
 
 
 class Blocking:
@@ -114,6 +130,7 @@ class Blocking:
         timeout_ms: int = NEVER,
         serve: Serve | None = None,
         on_timeout: Callable[[], Reply] | None = None,
+        on_end: Callable[[], None] | None = None,
         needs_key: bool = False,
         kind: str = KEYS,
     ) -> Wait:
@@ -125,6 +142,7 @@ class Blocking:
             timeout_ms: a span after which it gives up, 0 for never.
             serve: called with each key that gets ready; see Serve.
             on_timeout: makes the reply given at the deadline; a null array where left out.
+            on_end: called when the wait is over, however it ends.
             needs_key: `serve` is called as well when the key is gone, and says so.
             kind: KEYS, REPLICAS or POSTPONED.
         """
@@ -139,6 +157,7 @@ class Blocking:
             deadline_ms,
             serve,
             on_timeout if on_timeout is not None else (lambda: NULL_ARRAY),
+            on_end,
             needs_key,
             self._seq,
         )
@@ -171,6 +190,8 @@ class Blocking:
                 self._needed[place] -= 1
                 if not self._needed[place]:
                     del self._needed[place]
+        if wait.on_end is not None:
+            wait.on_end()
 
     def _tidy_deadlines(self) -> None:
         """Drop the deadlines of those who wait no more, once they are the greater part.
@@ -189,7 +210,10 @@ class Blocking:
     def release(self, client: Client, reply: Reply) -> None:
         """Answer a waiting client and let it go on with its next request."""
         self.forget(client)
-        client.send(reply)
+        if client.gates & gates.QUIET:
+            reply = client.quieten(reply)
+        if reply is not NO_REPLY:
+            client.send(reply)
         client.port.resume()
 
     def next_deadline_ms(self) -> int | None:
@@ -233,16 +257,34 @@ class Blocking:
         """Try to serve a waiter from a key; whether it waits no more."""
         if wait.serve is None or (not wait.needs_key and db.peek(key) is None):
             return False
+        monotonic_ns = self._engine.clock.monotonic_ns
+        before_ns = monotonic_ns()
         try:
             reply = wait.serve(db, key)
         except CommandError as error:
             reply = error
+            self._engine.stats.error(error)
         if reply is None:
             return False
+        failed = type(reply) is CommandError
+        self._engine.waited(wait, wait.argv, monotonic_ns() - before_ns, failed=failed)
         self._engine.propagation.flush()
         wait.client.done_offset = PRESENT  # what it took was written in this turn
         self.release(wait.client, reply)
         return True
+
+    def unblock(self, client: Client, error: CommandError | None) -> None:
+        """Somebody else ends a client's wait: it gets that error, or what its timeout would give.
+
+        Either is a failure of the command, and the slow log is told that something ended but not
+        what, as by Redis, which has forgotten the arguments by then (networking.c, clientCommand).
+        """
+        wait = client.wait
+        assert wait is not None, "who does not wait cannot be unblocked"
+        if error is not None:
+            self._engine.stats.error(error)
+        self.release(client, error if error is not None else wait.on_timeout())
+        self._engine.waited(wait, (), 0, failed=True)
 
     def of_kind(self, kind: str) -> list[Wait]:
         """Those who wait for one kind of thing, in order of arrival."""
@@ -258,5 +300,6 @@ class Blocking:
         """Answer everyone who waits with an error and close them (role change)."""
         for wait in list(self.waiting.values()):
             if wait.kind != POSTPONED:
+                self._engine.stats.error(error)
                 self.release(wait.client, error)
                 wait.client.close_soon()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 from kvrepl.engine import gates
 from kvrepl.errors import CommandError
 from kvrepl.resp import encode
+from kvrepl.resp.values import BLOCKED, NO_REPLY
 
 if TYPE_CHECKING:
     from kvrepl.engine.acl.user import User
@@ -150,6 +151,20 @@ class Client:
             return
         self.out.append(encode(value, self.resp))
         self.stir()
+
+    def quieten(self, reply: Any) -> Any:
+        """Withhold a reply after CLIENT REPLY OFF or SKIP, unless that very command turned it on.
+
+        A command that waits is answered, and so withheld, when its wait is over.
+        """
+        if self.reply_mode == b"on" or reply is BLOCKED:
+            return reply
+        if self.reply_mode == b"skip":
+            self.reply_mode = b"on"
+            self.lower_gate(gates.QUIET)
+        elif self.reply_mode == b"skip again":
+            self.reply_mode = b"skip"
+        return NO_REPLY
 
     def stir(self) -> None:
         """Have the shell look at `out` at the end of the turn."""

@@ -32,7 +32,7 @@ from kvrepl.clock import Clock
 from kvrepl.config.notify import NOTIFY_KEYEVENT, NOTIFY_KEYSPACE
 from kvrepl.engine import admission, batch, gates
 from kvrepl.engine.acl.access import Access
-from kvrepl.engine.blocking import Blocking
+from kvrepl.engine.blocking import Blocking, Wait
 from kvrepl.engine.client import Client, Port
 from kvrepl.engine.host import Host, NoHost
 from kvrepl.engine.memory import Memory, Meter
@@ -72,7 +72,8 @@ class Engine:
         disk_error_text: the refusal while the gate DISK is raised.
         depth: how many EXECs and scripts are running inside each other.
         slow_ns: a command that took as long as this is looked at (slow log, latency monitor).
-        on_slow: told of each such command.
+        on_slow: told of each such command; see `slow`.
+        on_spike: told of an event and how long it took, where that was as long.
         on_fault: told of each command whose handler failed by a mistake of ours; see `fault`.
         budget_ns: a batch that took as long as this yields to other clients.
         take_time: called at the begin of a batch; the shell may have it do more than `tick`.
@@ -133,7 +134,8 @@ class Engine:
         self.acl = Access(self)
         self.memory = Memory(self, meter)
         self._next_client_id = 1
-        self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] | None = None
+        self.on_slow: Callable[[Client, Command, Sequence[bytes], int], None] = lambda *_: None
+        self.on_spike: Callable[[bytes, int], None] = lambda *_: None
         self.on_fault: Callable[[Client, Command, Sequence[bytes], Exception], None] | None = None
         self.timed_ns = 0
         self.take_time: Callable[[], None] = self.tick
@@ -316,15 +318,30 @@ class Engine:
         except Exception as error:
             reply = self.fault(client, command, argv, error)
         spent = self.clock.monotonic_ns() - before
-        command.count(spent)
-        if spent >= self.slow_ns:
-            self.slow(client, command, argv, spent)
+        if reply is BLOCKED:
+            self.waits(client, command, argv, spent)
+        else:
+            command.count(spent)
+            if spent >= self.slow_ns:
+                self.slow(client, command, argv, spent)
         propagation = self.propagation
         if keyspace.dirty > dirty or propagation.unusual:
             propagation.ended(db, argv, keyspace.dirty > dirty)
         if client.tracking is not None and "readonly" in command.flags:
             self.tracking.remember(client, command, argv)
         return reply
+
+    @contextmanager
+    def blaming(self, argv: Sequence[bytes]) -> Iterator[None]:
+        """Count an error that other clients are sent meanwhile as a failure of this command.
+
+        Redis takes any error for that of the command which runs (incrCommandStatsOnError).
+        """
+        errors = self.stats.errors
+        yield
+        command = self.resolve(argv)
+        if command is not None and self.stats.errors > errors:
+            command.failed += 1
 
     def may_block(self, client: Client) -> bool:
         """Whether a command may wait now: not inside EXEC or a script, not for our master."""
@@ -346,10 +363,14 @@ class Engine:
             reply = error
         else:
             if reply is None:
+                watches = client.is_monitor
                 reply = self.call(client, command, argv)
                 if self.gates & gates.MONITORED:
+                    if watches and reply is not BLOCKED and reply is not NO_REPLY:
+                        client.send(reply)  # before what it is shown of itself
+                        reply = NO_REPLY
                     admission.feed_monitors(self, client, command, argv)
-        return admission.quieten(client, reply) if quiet else reply
+        return client.quieten(reply) if quiet else reply
 
     def _tracked(self, client: Client, argv: list[bytes]) -> Reply:
         """Run a command of a tracking client: it is told of its own changes after the answer."""
@@ -392,10 +413,40 @@ class Engine:
         return CommandError(self.disk_error_text)
 
     def slow(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
+        """A command took as long as `slow_ns`."""
         if not self.depth:
             self.tick()  # inside EXEC and scripts the time stands still
-        if self.on_slow is not None:
-            self.on_slow(client, command, argv, spent_ns)
+        self.on_slow(client, command, argv, spent_ns)
+        self.on_spike(b"fast-command" if "fast" in command.flags else b"command", spent_ns)
+
+    def waits(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
+        """A command began to wait: that is its call, and the rest comes when it has `waited`."""
+        wait = client.wait
+        assert wait is not None, "who is blocked waits for something"
+        wait.command, wait.argv, wait.spent_ns = command, argv, spent_ns
+        command.calls += 1
+        command.nanoseconds += spent_ns
+        if spent_ns >= self.slow_ns:
+            self.tick()
+            self.on_spike(b"fast-command" if "fast" in command.flags else b"command", spent_ns)
+
+    def waited(self, wait: Wait, argv: Sequence[bytes], spent_ns: int, *, failed: bool) -> None:
+        """A command that waited has its answer.
+
+        Args:
+            wait: its wait.
+            argv: what the slow log is to show.
+            spent_ns: what it took to answer it, without the time that it waited.
+            failed: whether that was an error.
+        """
+        command = wait.command
+        assert command is not None, "it waits since its handler is over"
+        command.nanoseconds += spent_ns
+        command.failed += failed
+        command.note_span(wait.spent_ns + spent_ns)
+        if wait.spent_ns + spent_ns >= self.slow_ns:
+            self.on_slow(wait.client, command, argv, wait.spent_ns + spent_ns)
+            self.on_spike(b"command-unblocking", spent_ns)
 
     # ----------------------------------------------------- the keyspace's sink
 

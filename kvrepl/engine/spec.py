@@ -187,6 +187,10 @@ class Command:
         """A call has ended after that many nanoseconds. O(1)."""
         self.calls += 1
         self.nanoseconds += spent_ns
+        self.note_span(spent_ns)
+
+    def note_span(self, spent_ns: int) -> None:
+        """Add to the histogram of latencies. O(1)."""
         spans = self.spans
         if not spans:
             spans.extend(latency.EMPTY)

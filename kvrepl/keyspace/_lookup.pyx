@@ -13,7 +13,7 @@ from cpython.bytes cimport PyBytes_Check, PyBytes_CheckExact
 from cpython.dict cimport (
     PyDict_Contains, PyDict_DelItem, PyDict_GetItemWithError, PyDict_Next, PyDict_SetItem,
 )
-from cpython.list cimport PyList_Append
+from cpython.list cimport PyList_Append, PyList_GET_SIZE
 from cpython.object cimport PyObject, PyObject_Hash
 
 from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
@@ -21,26 +21,28 @@ from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
 from kvrepl.config.notify import NOTIFY_KEY_MISS as _NOTIFY_KEY_MISS
 from kvrepl.config.notify import NOTIFY_NEW as _NOTIFY_NEW
 from kvrepl.errors import WRONGTYPE
-from kvrepl.keyspace.database import SLICES as _SLICES
+from kvrepl.keyspace import segments as _segments
 
 cdef extern from "Python.h":
     PyObject *Py_False
     Py_ssize_t dict_size "PyDict_GET_SIZE"(PyObject *)
     PyObject *list_item "PyList_GET_ITEM"(PyObject *, Py_ssize_t)
-    Py_ssize_t list_size "PyList_GET_SIZE"(PyObject *)
 
 cdef long long NOTIFY_KEY_MISS = _NOTIFY_KEY_MISS
 cdef long long NOTIFY_NEW = _NOTIFY_NEW
-cdef long long SLICES = _SLICES
+cdef int FINEST_BITS = _segments.FINEST_BITS
+cdef long long PASSED_MAX = _segments.PASSED_MAX
+COUNT_MAX = 1 << 40  # of SCAN: more keys than there ever are, and no sum of it overflows
 
 cdef object DATABASE = None
 cdef object KEYSPACE = None
-cdef Py_ssize_t ACCESSED, BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+cdef Py_ssize_t ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, MASK, REAL, ROOM
+cdef Py_ssize_t SEGMENTS, WATCHED
 cdef Py_ssize_t ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
 
 NAMES = (
     "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string",
-    "edit_string", "set", "changed", "__len__", "expires_count", "has_keys", "_place", "_sliced",
+    "edit_string", "set", "changed", "_place", "scan",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -48,13 +50,18 @@ REFERENCE = {}  # name -> the method that was replaced; the tests compare the tw
 def bind(database, keyspace):
     """Give the class Database these methods; keyspace is the class Keyspace."""
     global DATABASE, KEYSPACE
-    global ACCESSED, BLOCKED_KEYS, EXPIRES, KEYSPACE_OF, MASK, SEGMENTS, WATCHED
+    global ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, MASK, REAL, ROOM
+    global SEGMENTS, WATCHED
     global ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
     ACCESSED = slot_offset(database, "accessed")
     BLOCKED_KEYS = slot_offset(database, "blocked_keys")
     EXPIRES = slot_offset(database, "expires")
+    EXPIRING = slot_offset(database, "expiring")
+    HELD = slot_offset(database, "held")
     KEYSPACE_OF = slot_offset(database, "keyspace")
     MASK = slot_offset(database, "mask")
+    REAL = slot_offset(database, "real")
+    ROOM = slot_offset(database, "room")
     SEGMENTS = slot_offset(database, "segments")
     WATCHED = slot_offset(database, "watched")
     ACCESS = slot_offset(keyspace, "access")
@@ -65,8 +72,9 @@ def bind(database, keyspace):
     TRACKING = slot_offset(keyspace, "tracking")
     DATABASE, KEYSPACE = database, keyspace
     for name in NAMES:
-        REFERENCE[name] = vars(database)[name]
+        REFERENCE[name] = getattr(database, name)
         setattr(database, name, globals()[name])
+    _segments.halves = halves
 
 
 cdef inline PyObject *keyspace_of(object db) except NULL:
@@ -211,6 +219,7 @@ def set(self, key, value, keep_ttl=False):
     before = dict_size(segment)
     PyDict_SetItem(<object> segment, key, value)
     if dict_size(segment) != before:
+        add_int(<PyObject *> self, HELD, 1)
         if is_tracked(keyspace):
             (<object> get_slot(keyspace, ACCESS)).created(
                 <object> segment_of(self, ACCESSED, key), key
@@ -221,12 +230,15 @@ def set(self, key, value, keep_ttl=False):
         expires = segment_of(self, EXPIRES, key)
         if dict_size(expires) and not keep_ttl and PyDict_Contains(<object> expires, key):
             PyDict_DelItem(<object> expires, key)
+            add_int(<PyObject *> self, EXPIRING, -1)
         if is_tracked(keyspace) and not keep_ttl:
             (<object> get_slot(keyspace, ACCESS)).touched(
                 <object> segment_of(self, ACCESSED, key), key
             )
     if dict_size(get_slot(<PyObject *> self, BLOCKED_KEYS)):
         self.signal_ready(key)
+    if get_int(<PyObject *> self, HELD) > get_int(<PyObject *> self, ROOM):
+        self.grow()
 
 
 def changed(self, key, kind, event, long long count=1):
@@ -242,41 +254,13 @@ def changed(self, key, kind, event, long long count=1):
         (<object> keyspace).notify(kind, event, key, self)
 
 
-cdef inline Py_ssize_t keys_in(object db, Py_ssize_t row):
-    """The sizes of a row's dicts together; no reference is counted, so nothing is written.
-
-    After a fork a counted reference costs a page: a thousand dicts of each database would be
-    copied to learn how many keys there are.
-    """
-    cdef PyObject *segments = get_slot(<PyObject *> db, row)
-    cdef Py_ssize_t i, keys = 0
-    for i in range(list_size(segments)):
-        keys += dict_size(list_item(segments, i))
-    return keys
-
-
-def __len__(self):
-    """See kvrepl.keyspace.database.Database.__len__."""
-    return keys_in(self, SEGMENTS)
-
-
-def expires_count(self):
-    """See kvrepl.keyspace.database.Database.expires_count."""
-    return keys_in(self, EXPIRES)
-
-
-def has_keys(self):
-    """See kvrepl.keyspace.database.Database.has_keys."""
-    return keys_in(self, SEGMENTS) != 0
-
-
 def _place(self, Py_ssize_t number):
-    """See kvrepl.keyspace.database.Database._place."""
+    """See kvrepl.keyspace.segments.Segmented._place."""
     cdef PyObject *segments
     cdef Py_ssize_t i, held
     keyspace_of(self)
     segments = get_slot(<PyObject *> self, SEGMENTS)
-    for i in range(list_size(segments)):
+    for i in range(get_int(<PyObject *> self, REAL)):
         held = dict_size(list_item(segments, i))
         if number < held:
             return <object> list_item(segments, i), number
@@ -284,20 +268,70 @@ def _place(self, Py_ssize_t number):
     raise IndexError("no key of that number")
 
 
-def _sliced(self, dict keys not None, long long start, long long stop):
-    """See kvrepl.keyspace.database.Database._sliced."""
+def scan(self, cursor, count):
+    """See kvrepl.keyspace.segments.Segmented.scan."""
+    cdef PyObject *segments
+    cdef PyObject *keys
+    cdef long long at, wanted, place, load, mask, real, bit, left
+    cdef int own_bits, bits, all_bits = 0
+    cdef Py_ssize_t before
+    cdef bint done = False
+    cdef list found = []
+    keyspace_of(self)
+    segments = get_slot(<PyObject *> self, SEGMENTS)
+    mask, real = get_int(<PyObject *> self, MASK), get_int(<PyObject *> self, REAL)
+    while mask >> all_bits:
+        all_bits += 1
+    at = cursor & ((<object> 1 << FINEST_BITS) - 1)
+    count = min(count, COUNT_MAX)
+    left = count + PASSED_MAX
+    while left > 0:
+        left -= 1
+        place = at & mask
+        keys = list_item(segments, place)
+        own_bits = all_bits - (place | ((mask + 1) >> 1) >= real)
+        bits = own_bits
+        while at >> bits:
+            bits += 1
+        if dict_size(keys):
+            load = dict_size(keys) >> (bits - own_bits)
+            before = PyList_GET_SIZE(found)
+            wanted = max(<long long> count - before, 1)
+            while 2 * load > 3 * wanted and bits < FINEST_BITS:
+                bits += 1
+                wanted *= 2
+            add_residue(found, <dict> keys, (1LL << bits) - 1, at)
+            done = bits > own_bits and PyList_GET_SIZE(found) > before
+        bit = 1LL << bits >> 1
+        while at & bit:
+            at ^= bit
+            bit >>= 1
+        at |= bit
+        if done or not at or PyList_GET_SIZE(found) >= <long long> count:
+            break
+    return at, found
+
+
+cdef int add_residue(list found, dict keys, long long residues, long long residue) except -1:
+    """Append the keys whose hash ends in those bits."""
     cdef Py_ssize_t at = 0
     cdef PyObject *key
     cdef PyObject *value
-    cdef long long mask, slice
-    cdef int bits = 0
-    cdef list found = []
-    keyspace_of(self)
-    mask = get_int(<PyObject *> self, MASK)
-    while mask >> bits:
-        bits += 1
     while PyDict_Next(keys, &at, &key, &value):
-        slice = (PyObject_Hash(<object> key) >> bits) & (SLICES - 1)
-        if start <= slice < stop:
+        if PyObject_Hash(<object> key) & residues == residue:
             PyList_Append(found, <object> key)
-    return found
+    return 0
+
+
+def halves(dict keys not None, long long bit):
+    """See kvrepl.keyspace.segments.halves."""
+    cdef Py_ssize_t at = 0
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef dict stay = {}, move = {}
+    while PyDict_Next(keys, &at, &key, &value):
+        if PyObject_Hash(<object> key) & bit:
+            PyDict_SetItem(move, <object> key, <object> value)
+        else:
+            PyDict_SetItem(stay, <object> key, <object> value)
+    return stay, move

@@ -1,15 +1,7 @@
 """One database: keys, values, expiry times, and the rules for looking at them.
 
-Layout. Keys live in a power-of-two number of small dicts, chosen by `hash(key) & mask`; the times
-to live stand in a second row of dicts under the same index:
-
-    segments[i]: {key: value}        expires[i]: {key: expires_at_ms}      due_ms[i]
-
-`due_ms[i]` is a lower bound of the earliest expiry in segment i, and `earliest_ms` one of them all,
-so that active expiry visits only segments that hold something due. A segment grows alone (a
-bounded stall), and SCAN, FLUSHALL ASYNC and the snapshot go segment by segment. While the use of
-keys is tracked (kvrepl.keyspace.access) there is a third row, `accessed[i]: {key: word}`, and none
-otherwise.
+Layout. Keys, the times to live, and while it is tracked the use of keys stand in three rows of
+small dicts (kvrepl.keyspace.segments). A dict is looked up anew after anything that may add a key.
 
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
@@ -33,12 +25,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import islice
-from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kvrepl.config.notify import NOTIFY_EVICTED, NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
 from kvrepl.datatypes.packed import unpack
 from kvrepl.errors import WRONGTYPE
+from kvrepl.keyspace.segments import LEAST, NEVER_DUE, Segmented
 from rdb.packed import Packed
 
 if TYPE_CHECKING:
@@ -46,63 +38,32 @@ if TYPE_CHECKING:
 
     from kvrepl.keyspace.keyspace import Keyspace
 
-SEGMENTS: Final = 1024
-"""Segments a database: bounds the stall when one dict grows (250 ms at 5.6 M keys in one)."""
-
 DELETE: Final = 0
 HIDE: Final = 1
 IGNORE: Final = 2
 
-SPARSE_BYTES: Final = 256
-"""A dict that takes more than this for each of its keys is mostly empty; growth leaves 104."""
-
-SLICES: Final = 1 << 16
-"""Slices of a segment, which SCAN goes through one after another."""
-
-SCAN_SHARE: Final = 32
-"""The keys that SCAN looks at, at most, for each one that it returns."""
-
 TTL_SAMPLE: Final = 2
 """Keys of each segment whose time to live is looked at for their mean."""
-
-NEVER_DUE: Final = 1 << 63
 
 Value = Any
 T = TypeVar("T")
 
 
-class Database:
+class Database(Segmented):
     """The keys of one database.
 
     Args:
         index: its number, as in SELECT.
         keyspace: the databases it stands among; holds the counters and modes they share.
-        segments: how many dicts to spread the keys over, a power of two.
+        least: how many segments it has when it is small, a power of two.
     """
 
-    __slots__ = (
-        "accessed",
-        "blocked_keys",
-        "due_ms",
-        "earliest_ms",
-        "expires",
-        "index",
-        "keyspace",
-        "mask",
-        "segments",
-        "watched",
-    )
+    __slots__ = ("blocked_keys", "index", "keyspace", "watched")
 
-    def __init__(self, index: int, keyspace: Keyspace, segments: int = SEGMENTS) -> None:
-        assert segments & (segments - 1) == 0, "the number of segments must be a power of two"
+    def __init__(self, index: int, keyspace: Keyspace, least: int = LEAST) -> None:
+        super().__init__(least)
         self.index = index
         self.keyspace = keyspace
-        self.mask = segments - 1
-        self.segments: list[dict[bytes, Value]] = [{} for _ in range(segments)]
-        self.expires: list[dict[bytes, int]] = [{} for _ in range(segments)]
-        self.accessed: list[dict[bytes, int]] = []
-        self.due_ms: list[int] = [NEVER_DUE] * segments
-        self.earliest_ms = NEVER_DUE
         # Key -> the clients that WATCH it, and key -> the clients that wait for it to be filled.
         # Both belong to the database, not to its contents: SWAPDB leaves them where they are.
         self.watched: dict[bytes, set[Any]] = {}
@@ -110,24 +71,12 @@ class Database:
 
     # ---------------------------------------------------------------- reading
 
-    def __len__(self) -> int:
-        """Keys held, expired ones included. O(segments)."""
-        return sum(map(len, self.segments))
-
-    def has_keys(self) -> bool:
-        """Whether there is any, expired ones included. O(segments)."""
-        return any(self.segments)
-
-    def expires_count(self) -> int:
-        """Keys with a time to live. O(segments)."""
-        return sum(map(len, self.expires))
-
     def mean_ttl_ms(self) -> int:
-        """The mean time to live of the keys that have one, by a sample. O(segments)."""
+        """The mean time to live of the keys that have one, by a sample. O(1)."""
         now_ms = self.keyspace.now_ms
         sample = [
             expires_at_ms - now_ms
-            for expires in self.expires
+            for expires in islice(self.expires, self.least)
             for expires_at_ms in islice(expires.values(), TTL_SAMPLE)
             if expires_at_ms > now_ms
         ]
@@ -283,14 +232,15 @@ class Database:
             self._gone(key, expires[key], for_write=True)
         if key in segment:
             if not keep_ttl:
-                if expires:
-                    expires.pop(key, None)
+                if expires and expires.pop(key, None) is not None:
+                    self.expiring -= 1
                 access = self.keyspace.access
                 if access is not None:
                     access.touched(self.accessed[i], key)
             segment[key] = value
         else:
             segment[key] = value
+            self.held += 1
             keyspace = self.keyspace
             if keyspace.access is not None:
                 keyspace.access.created(self.accessed[i], key)
@@ -298,6 +248,8 @@ class Database:
                 keyspace.notify(NOTIFY_NEW, b"new", key, self)
         if self.blocked_keys:
             self.signal_ready(key)
+        if self.held > self.room:
+            self.grow()
 
     def delete(self, key: bytes) -> bool:
         """Remove a key and its time to live; False where there was none. O(1).
@@ -307,8 +259,9 @@ class Database:
         i = hash(key) & self.mask
         if self.segments[i].pop(key, None) is None:
             return False
-        if self.expires[i]:
-            self.expires[i].pop(key, None)
+        self.held -= 1
+        if self.expires[i] and self.expires[i].pop(key, None) is not None:
+            self.expiring -= 1
         if self.accessed:
             self.accessed[i].pop(key, None)
         if self.blocked_keys:
@@ -365,8 +318,11 @@ class Database:
 
     def expire_at(self, key: bytes, expires_at_ms: int) -> None:
         """Let an existing key expire at an instant. O(1). The caller reports the change."""
-        i = hash(key) & self.mask
-        self.expires[i][key] = expires_at_ms
+        expires = self.expires[hash(key) & self.mask]
+        if key not in expires:
+            self.expiring += 1
+        expires[key] = expires_at_ms
+        i = hash(key) & (self.least - 1)
         if expires_at_ms < self.due_ms[i]:
             self.due_ms[i] = expires_at_ms
             if expires_at_ms < self.earliest_ms:
@@ -374,7 +330,10 @@ class Database:
 
     def persist(self, key: bytes) -> bool:
         """Take a key's time to live away; False where it had none. O(1)."""
-        return self.expires[hash(key) & self.mask].pop(key, None) is not None
+        if self.expires[hash(key) & self.mask].pop(key, None) is None:
+            return False
+        self.expiring -= 1
+        return True
 
     def _gone(self, key: bytes, expires_at_ms: int, for_write: bool = False) -> bool:
         """Whether a key with a time to live is gone for the one who asks; deletes it if so told."""
@@ -399,29 +358,31 @@ class Database:
         if keyspace.notify_flags & NOTIFY_EXPIRED:
             keyspace.notify(NOTIFY_EXPIRED, b"expired", key, self)
 
-    def expire_due(self, segment: int, limit: int) -> int:
-        """Remove up to `limit` keys of one segment whose time has come.
+    def expire_due(self, i: int, limit: int) -> int:
+        """Remove up to `limit` keys whose time has come, of those that due_ms[i] stands for.
 
         Returns:
             How many were removed; `limit` means that there may be more.
         """
         now_ms = self.keyspace.now_ms
-        if self.due_ms[segment] >= now_ms:
+        if self.due_ms[i] >= now_ms:
             return 0
-        expires = self.expires[segment]
-        due = list(islice((key for key, at in expires.items() if at < now_ms), limit))
-        for key in due:
+        rows = self.expires[i : self.real : self.least]
+        due = (key for expires in rows for key, at in expires.items() if at < now_ms)
+        found = list(islice(due, limit))
+        for key in found:
             self.expire(key)
-        if len(due) < limit:
-            self.due_ms[segment] = min(expires.values(), default=NEVER_DUE)
-        return len(due)
+        if len(found) < limit:
+            earliest_ms = (min(expires.values()) for expires in rows if expires)
+            self.due_ms[i] = min(earliest_ms, default=NEVER_DUE)
+        return len(found)
 
     # ---------------------------------------------------------------- access
 
     def track_access(self) -> None:
         """Have a row for words of access exactly while they are kept; it begins empty."""
         tracked = self.keyspace.access is not None
-        self.accessed = [{} for _ in range(self.mask + 1)] if tracked else []
+        self.accessed = self._row() if tracked else []
 
     def touch(self, key: bytes) -> None:
         """Take something for a use of a key, where it is there. O(1)."""
@@ -462,20 +423,11 @@ class Database:
         if keyspace.notify_flags & NOTIFY_EVICTED:
             keyspace.notify(NOTIFY_EVICTED, b"evicted", key, self)
 
-    def shrink(self, i: int) -> None:
-        """Give back the room that deleted keys left in segment i: a dict never shrinks by itself.
-
-        O(1), and O(keys) where there is much.
-        """
-        for row in (self.segments, self.expires, self.accessed):
-            if row and getsizeof(row[i]) > SPARSE_BYTES * (len(row[i]) + 8):
-                row[i] = row[i].copy() if row[i] else {}
-
     # ---------------------------------------------------------------- the whole
 
     def keys(self) -> Iterator[bytes]:
         """Every key, hidden ones included, segment by segment; the database must not change."""
-        for segment in self.segments:
+        for _, segment, _ in self.parts():
             yield from segment
 
     def items(self) -> Iterator[tuple[bytes, Value, int | None]]:
@@ -484,7 +436,7 @@ class Database:
         Packed values are unpacked for the caller alone, and stay packed here.
         """
         limits = self.keyspace.limits
-        for segment, expires in zip(self.segments, self.expires, strict=True):
+        for _, segment, expires in self.parts():
             for key, value in segment.items():
                 if isinstance(value, Packed):
                     value = unpack(value, limits)
@@ -493,91 +445,24 @@ class Database:
     def random_key(self, rng: Random) -> bytes | None:
         """A visible key drawn evenly, or None where there is none.
 
-        O(segments + keys in a segment). Draws a hundred times at most where expired keys are
-        hidden, as Redis does (db.c, dbRandomKey), and then settles for one of those.
+        O(1). Draws a hundred times at most where expired keys are hidden, as Redis does (db.c,
+        dbRandomKey), and then settles for one of those.
         """
         key = None
         for _ in range(100):
-            total = len(self)
-            if not total:
+            if not self.held:
                 return None
-            segment, place = self._place(rng.randrange(total))
-            key = next(islice(segment, place, None))
+            key = self.pick(rng)
             if self.exists(key):
                 return key
         return key
 
-    def _place(self, number: int) -> tuple[dict[bytes, Value], int]:
-        """The segment that holds the key of a number, and its number there. O(segments)."""
-        for segment in self.segments:
-            if number < len(segment):
-                return segment, number
-            number -= len(segment)
-        raise IndexError("no key of that number")
-
-    def scan(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
-        """One step of SCAN: about `count` keys and the next cursor, 0 at the end.
-
-        The cursor is (slice << segment bits) | segment, where a key's slice is 16 further bits of
-        its hash. Both are fixed for as long as the key lives, and the cursor only moves up, so a
-        key present from the first call to the last is returned exactly once, whatever is added
-        or removed meanwhile, and no state is kept between the calls.
-
-        A segment that holds more than is wanted is looked through for the slices that make about
-        as many keys, at least a SCAN_SHARE of it: the keys looked at for each one returned are then
-        a constant number, however large the database.
-
-        Cost: O(keys returned + empty segments passed).
-        """
-        bits = self.mask.bit_length()
-        segment, at = cursor & self.mask, cursor >> bits
-        found: list[bytes] = []
-        while segment <= self.mask:
-            keys = self.segments[segment]
-            room = count - len(found)
-            if not at and len(keys) <= room:
-                found.extend(keys)
-                at = SLICES
-            elif keys:
-                end = at + max(room, len(keys) // SCAN_SHARE) * SLICES // len(keys) + 1
-                found += self._sliced(keys, at, end)
-                at = end
-            else:
-                at = SLICES
-            if at >= SLICES:
-                segment += 1
-                at = 0
-            if len(found) >= count or (at and found):
-                break
-        return (at << bits | segment if segment <= self.mask else 0), found
-
-    def _sliced(self, keys: dict[bytes, Value], start: int, stop: int) -> list[bytes]:
-        """The keys of a segment whose slice is one from start up to, not including, stop."""
-        bits = self.mask.bit_length()
-        return [key for key in keys if start <= hash(key) >> bits & SLICES - 1 < stop]
-
-    def clear(self) -> list[dict[bytes, Value]]:
-        """Drop every key at once. O(segments).
-
-        Returns:
-            The old segments, for the caller to free at leisure.
-        """
-        old = [segment for segment in self.segments if segment]
-        n = self.mask + 1
-        self.segments = [{} for _ in range(n)]
-        self.expires = [{} for _ in range(n)]
-        self.due_ms = [NEVER_DUE] * n
-        self.earliest_ms = NEVER_DUE
-        self.track_access()
-        return old
-
     def swap(self, other: Database) -> None:
         """Exchange the contents, as SWAPDB does; watchers and waiters stay where they are. O(1)."""
-        self.segments, other.segments = other.segments, self.segments
-        self.expires, other.expires = other.expires, self.expires
-        self.due_ms, other.due_ms = other.due_ms, self.due_ms
-        self.earliest_ms, other.earliest_ms = other.earliest_ms, self.earliest_ms
-        self.accessed, other.accessed = other.accessed, self.accessed
+        for name in Segmented.__slots__:
+            mine = getattr(self, name)
+            setattr(self, name, getattr(other, name))
+            setattr(other, name, mine)
         for db in (self, other):
             if bool(db.accessed) != (db.keyspace.access is not None):
                 db.track_access()  # the other one is of a keyspace that keeps none, or did

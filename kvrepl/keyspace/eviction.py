@@ -26,8 +26,9 @@ from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING, Final
 
+from kvrepl.keyspace.database import Database
+
 if TYPE_CHECKING:
-    from kvrepl.keyspace.database import Database
     from kvrepl.keyspace.keyspace import Keyspace
 
 POOL_SIZE: Final = 16
@@ -73,7 +74,7 @@ class Evictor:
     def choose(self) -> tuple[Database, bytes] | None:
         """The next key to go, None where the policy finds none.
 
-        Cost: O(segments) for every database that is sparse, else O(keys of a segment).
+        Cost: O(segments) for every database of which the policy finds little, else O(1).
         """
         if self.policy == NOEVICTION:
             return None
@@ -88,8 +89,9 @@ class Evictor:
         return found
 
     def _look_around(self) -> None:
-        """See which databases hold anything to choose. O(segments of all databases)."""
-        self._eligible = [db for db in self._keyspace.databases if any(self._rows(db))]
+        """See which databases hold anything to choose. O(databases)."""
+        held = Database.__len__ if self._takes_all() else Database.expires_count
+        self._eligible = [db for db in self._keyspace.databases if held(db)]
 
     def _best(self) -> tuple[Database, bytes] | None:
         """The best candidate that is still there."""
@@ -104,7 +106,10 @@ class Evictor:
 
     def _rows(self, db: Database) -> list[dict[bytes, int]]:
         """What the policy chooses from: all keys of a database, or those that expire."""
-        return db.segments if self.policy.startswith("allkeys") else db.expires
+        return db.segments if self._takes_all() else db.expires
+
+    def _takes_all(self) -> bool:
+        return self.policy.startswith("allkeys")
 
     def _any(self) -> tuple[Database, bytes] | None:
         """Any key, of one database after the other."""

@@ -27,7 +27,7 @@ from kvrepl.datatypes.records import from_rdb
 from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.walk import encode_segment
-from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
+from rdb import Aux, Function, Key, RdbError, RdbReader, ResizeDb, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.keys import load_keys
 from rdb.writer import Accesses
@@ -112,7 +112,7 @@ def snapshot_chunks(
 def _write_database(db: Database, writer: rdb.RdbWriter, compress: bool) -> Iterator[int]:
     """Write a database; yields how many keys it wrote, segment by segment."""
     limits = db.keyspace.limits
-    for i, (segment, expires) in enumerate(zip(db.segments, db.expires, strict=True)):
+    for i, segment, expires in db.parts():
         if not segment:
             continue
         writer.raw(encode_segment(segment, expires, limits, compress, _accesses(db, i)))
@@ -195,6 +195,7 @@ class SnapshotLoader:
     ) -> None:
         self._keyspace = keyspace
         self._databases = keyspace.databases
+        self._db = 0
         self._drop_expired_at_ms = drop_expired_at_ms
         self._replace = replace
         self._log = log
@@ -226,12 +227,15 @@ class SnapshotLoader:
         for record in self._reader.feed(data):
             if type(record) is Key:
                 self._put(record)
+            elif isinstance(record, ResizeDb):
+                self._databases[self._db].expect(record.keys)
             elif isinstance(record, SelectDb):
                 if record.db >= len(self._databases):
                     raise RdbError(
                         f"FATAL: Data file was created with a Redis server configured to handle"
                         f" more than {len(self._databases)} databases. Exiting"
                     )
+                self._db = record.db
             elif isinstance(record, Aux):
                 self.loaded.aux[record.key] = record.value
                 if record.key.startswith(b"%"):
@@ -266,7 +270,7 @@ class SnapshotLoader:
         if number >= len(self._databases):
             return pos  # the record of the database is refused
         db = self._databases[number]
-        pos, keys, earliest_ms = load_keys(
+        pos, keys, expiring, earliest_ms = load_keys(
             data,
             pos,
             db.segments,
@@ -276,6 +280,7 @@ class SnapshotLoader:
             self._drop_expired_at_ms,
         )
         self.loaded.keys += keys
+        db.took(keys, expiring)
         if earliest_ms is not None:
             db.earliest_ms = min(db.earliest_ms, earliest_ms)
         return pos
@@ -305,11 +310,11 @@ class SnapshotLoader:
             loaded.expired += 1
             loaded.expired_keys.append((number, key))
             return
-        i = hash(key) & db.mask
-        segment = db.segments[i]
+        segment = db.segments[hash(key) & db.mask]
         if key in segment and not self._replace:
             raise RdbError("the key is in the file twice, or was there before", key=key)
-        segment[key] = value
+        db.took(key not in segment, 0)
+        db.segments[hash(key) & db.mask][key] = value
         if expires_at_ms is not None:
             db.expire_at(key, expires_at_ms)
         elif self._replace:

@@ -77,6 +77,7 @@ class Run:
         targets: who gets what it propagates from now on.
         killed: it is to end; abandoned: what it has written is nowhere to be sent.
         is_slow: it has been running for too long, and that has been said.
+        old_errors, new_errors: in its reply, those that a command was answered, and its own.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Run:
         self.read_only = read_only
         self.wrote = self.killed = self.abandoned = self.is_slow = False
         self.targets = BOTH
+        self.old_errors = self.new_errors = 0
         self.began_ns = engine.clock.monotonic_ns()
         self.now_ms = engine.keyspace.now_ms
         self.client = client = Client(engine, caller.id)
@@ -336,7 +338,11 @@ class Api:
         return self.run.client.resp if self.run is not None else 2
 
     def _count_error(self, text: bytes, counted: bool) -> None:
-        if not counted:
+        run = self._running(b"an error")
+        if counted:
+            run.old_errors += 1
+        else:
+            run.new_errors += 1
             self._engine.stats.error(CommandError(text))
 
     def _next_random(self, *arguments: Any) -> float:

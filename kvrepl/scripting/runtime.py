@@ -186,10 +186,13 @@ class Scripting:
             if run.abandoned:
                 engine.propagation.ops.clear()
             engine.propagation.nothing()
-        if isinstance(reply, CommandError):
-            if counted:
-                return reply
+        if isinstance(reply, CommandError) and not counted:
             raise reply
+        command = engine.resolve(run.argv)
+        assert command is not None, "it is running"
+        # Errors of its own are one failure of the command, those of commands one each, as in
+        # Redis (networking.c, afterErrorReply).
+        command.failed += isinstance(reply, CommandError) + run.old_errors + bool(run.new_errors)
         return reply
 
     # ------------------------------------------------------------ slow scripts

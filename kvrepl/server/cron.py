@@ -31,8 +31,6 @@ GARBAGE_PAUSE_S: Final = 0.01
 """From one slice to the next, while there is something: a tenth of the processor."""
 GARBAGE_ELEMENTS: Final = 512
 """Elements freed between two looks at the clock."""
-SHRINK_SEGMENTS: Final = 16
-"""Segments of a database that a tick looks at for room to give back; all of them in 6 s."""
 SAMPLES: Final = 16
 """Length of the window of the instantaneous figures (server.h, STATS_METRIC_SAMPLES)."""
 
@@ -78,7 +76,7 @@ class Cron:
         self._timer: asyncio.TimerHandle | None = None
         self._collector = Collector()
         self._ticks = 0
-        self._segment = self._shrinking = 0
+        self._place = self._turn = 0
         self._behind = self._evicting = self._freeing = False
         self._next_second_ms = 0
         self.expiry_ns = 0
@@ -183,17 +181,17 @@ class Cron:
 
         Starts where it left off, so that no segment waits for ever.
         """
-        segments = db.mask + 1
+        places = len(db.due_ms)
         now_ms = db.keyspace.now_ms
-        for step in range(segments):
-            segment = (self._segment + step) & db.mask
-            if db.due_ms[segment] >= now_ms:
+        for step in range(places):
+            place = (self._place + step) % places
+            if db.due_ms[place] >= now_ms:
                 continue
-            while db.expire_due(segment, EXPIRE_BATCH) == EXPIRE_BATCH:
+            while db.expire_due(place, EXPIRE_BATCH) == EXPIRE_BATCH:
                 if time.monotonic_ns() > deadline_ns:
                     break
             if time.monotonic_ns() > deadline_ns:
-                self._segment = segment
+                self._place = place
                 return False
         db.earliest_ms = min(db.due_ms)
         return True
@@ -212,11 +210,10 @@ class Cron:
         server.turn.wake()
 
     def _shrink(self) -> None:
-        """Give back the room that deleted keys left in some of the segments."""
-        for db in self._server.engine.keyspace.nonempty():
-            for step in range(SHRINK_SEGMENTS):
-                db.shrink((self._shrinking + step) & db.mask)
-        self._shrinking += SHRINK_SEGMENTS
+        """Give back some of the room that deleted keys left."""
+        self._turn += 1
+        for db in self._server.engine.keyspace.databases:
+            db.tidy(self._turn)
 
     def _free_garbage(self) -> None:
         """Free some of what UNLINK and FLUSHALL ASYNC left behind, and soon some more."""

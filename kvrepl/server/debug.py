@@ -13,8 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from kvrepl import glob
-from kvrepl.commands.arguments import integer
+from kvrepl.commands.arguments import INT64_MAX, NOT_POSITIVE, integer, integer_in
 from kvrepl.config.notify import NOTIFY_STRING
 from kvrepl.config.text import parse_memory
 from kvrepl.datatypes.packed import unpack
@@ -121,11 +120,9 @@ def _serialized_length(value: object, server: Server) -> int:
 @_sub(b"populate", 3, 5)
 def _populate(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG POPULATE count [prefix [size]]: string keys by the number, not propagated."""
-    count = integer(argv[2])
+    count = integer_in(argv[2], 0, INT64_MAX, NOT_POSITIVE)
     prefix = argv[3] if len(argv) > 3 else b"key"
-    size = integer(argv[4]) if len(argv) > 4 else 0
-    if count < 0 or size < 0:
-        raise CommandError(b"ERR value is out of range, must be positive")
+    size = integer_in(argv[4], 0, INT64_MAX, NOT_POSITIVE) if len(argv) > 4 else 0
     db = client.db
     for number in range(count):
         key = b"%b:%d" % (prefix, number)
@@ -186,8 +183,8 @@ def _htstats(server: Server, client: Client, argv: list[bytes]) -> Reply:
     if not 0 <= index < len(databases):
         raise CommandError(b"ERR Out of range database")
     db = databases[index]
-    text = "[Dictionary HT]\n" + _spread([len(segment) for segment in db.segments])
-    text += "[Expires HT]\n" + _spread([len(segment) for segment in db.expires])
+    text = "[Dictionary HT]\n" + _spread([len(segment) for _, segment, _ in db.parts()])
+    text += "[Expires HT]\n" + _spread([len(expires) for _, _, expires in db.parts()])
     return Verbatim(text.encode())
 
 
@@ -421,12 +418,6 @@ def _client_eviction(server: Server, client: Client, argv: list[bytes]) -> Reply
     )
 
 
-@_sub(b"stringmatch-len", 4)
-def _stringmatch_len(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG STRINGMATCH-LEN length pattern: match a string of that many a's."""
-    return int(glob.match(argv[3], b"a" * integer(argv[2])))
-
-
 @_sub(b"log", 3)
 def _log(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG LOG message."""
@@ -436,8 +427,8 @@ def _log(server: Server, client: Client, argv: list[bytes]) -> Reply:
 
 @_sub(b"error", 3)
 def _error(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG ERROR text: reply with that error."""
-    raise CommandError(argv[2].translate(bytes.maketrans(b"\r\n", b"  ")))
+    """DEBUG ERROR text: reply with that error, which counts as none."""
+    return Encoded(b"-%b\r\n" % argv[2].translate(bytes.maketrans(b"\r\n", b"  ")))
 
 
 # ------------------------------------------------------------------- the process
@@ -528,12 +519,6 @@ _LEAKED: Final[list[bytes]] = []
 def _no_cluster(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG of the cluster: refused, there is none."""
     raise CommandError(b"ERR Debug option only available for cluster mode enabled setup!")
-
-
-@_sub(b"jmap", 2)
-def _jmap(server: Server, client: Client, argv: list[bytes]) -> Reply:
-    """DEBUG JMAP: refused, as in Redis."""
-    raise CommandError(b"ERR DEBUG JMAP is not supported")
 
 
 @_sub(b"set-skip-checksum-validation", 3)

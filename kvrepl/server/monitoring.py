@@ -61,6 +61,7 @@ class Monitoring:
         self.latency: dict[bytes, LatencyEvent] = {}
         self._number = 0
         server.engine.on_slow = self._slow
+        server.engine.on_spike = lambda event, spent_ns: self.spike(event, spent_ns // 1_000_000)
 
     def apply_settings(self) -> None:
         """Take the thresholds from the configuration."""
@@ -79,9 +80,6 @@ class Monitoring:
         limit_us = config.slowlog_log_slower_than
         if 0 <= limit_us * 1_000 <= spent_ns and "skip_slowlog" not in command.flags:
             self._note_slow(client, argv, spent_ns // 1_000)
-        self.spike(
-            b"fast-command" if "fast" in command.flags else b"command", spent_ns // 1_000_000
-        )
 
     def _note_slow(self, client: Client, argv: Sequence[bytes], duration_us: int) -> None:
         config = self._server.config

@@ -264,14 +264,11 @@ class ReplicationShell:
             client,
             timeout_ms=timeout_ms,
             kind=REPLICAS,
-            on_timeout=lambda: self._timed_out(client, offset),
+            on_timeout=lambda: count_acknowledged(machine.master.replicas, offset),
+            on_end=lambda: self._waiting.remove(client.id),
         )
         machine.master.request_acks()
         return BLOCKED
-
-    def _timed_out(self, client: Client, offset: int) -> int:
-        self._waiting.remove(client.id)
-        return count_acknowledged(self.machine.master.replicas, offset)
 
     def _answer_waiting(self) -> None:
         engine = self._server.engine
@@ -282,7 +279,6 @@ class ReplicationShell:
 
     def forget_client(self, client: Client) -> None:
         """A connection is gone: whatever it was to us."""
-        self._waiting.remove(client.id)
         self.feeds.remove(client)
         self.carry_out(self.machine.master.on_closed(client.id, self.now_ms()))
         self.diskless.read_more()  # it may have been the one that the others waited for

@@ -74,7 +74,11 @@ def _commands(argv: Argv, tree: Tree) -> Tree:
 
 
 def _scan(argv: Argv, tree: Tree) -> Tree:
+    """Keys without order. Which stand behind a cursor that no call gave depends on the seed of the
+    hash."""
     kind, (cursor, found) = tree
+    if argv[1] not in (b"0", b""):
+        return kind, [cursor]
     return kind, [cursor, _sorted(argv, found)]
 
 
@@ -90,6 +94,13 @@ def _entries(argv: Argv, tree: Tree) -> Tree:
     """The slow log: what ran and as whom, without number, instant, duration and address."""
     kind, entries = tree
     return kind, [(each, [facts[3], facts[5]]) for each, facts in entries]
+
+
+def _shared(argv: Argv, tree: Tree) -> Tree:
+    """Whether there is a value. Redis tells integers that it keeps once, and whether this key has
+    that one or a copy of it (COPY, RESTORE) is a matter of history; we have no such objects."""
+    kind, value = tree
+    return kind, value and b"?"
 
 
 def _denials(argv: Argv, tree: Tree) -> Tree:
@@ -127,6 +138,7 @@ RULES: Final[dict[bytes, Rule]] = {
     b"RANDOMKEY": _shape,
     b"MEMORY USAGE": _shape,
     b"OBJECT IDLETIME": _shape,
+    b"OBJECT REFCOUNT": _shared,
     b"SLOWLOG GET": _entries,
 }
 

@@ -21,7 +21,9 @@ from tests.interop.harness import Directive, Server
 CLOSED: Final[Tree] = (b"!", b"closed")
 MESSAGES: Final = (
     b"message", b"pmessage", b"smessage", b"invalidate", b"tracking-redir-broken",
+    b"server-cpu-usage",
 )  # fmt: skip
+"""What may come before a reply; the last is of DEBUG PROTOCOL push."""
 CONFIRMED: Final = re.compile(rb"([ps]?)(un)?subscribe", re.I)
 SILENT: Final = {b"OFF": -1, b"SKIP": 1, b"ON": 0}
 """How many requests have no reply after CLIENT REPLY; -1 for all."""

@@ -93,7 +93,11 @@ def flattened(items: Iterable[Any]) -> list[Argv]:
     for item in items:
         for argv in item if isinstance(item, list) else [item]:
             name = argv[0].upper()
-            if in_multi and (name.endswith(b"SUBSCRIBE") or name == b"CLIENT"):
+            if in_multi and (
+                name.endswith(b"SUBSCRIBE")
+                or name == b"CLIENT"
+                or (name == b"DEBUG" and argv[-1].lower() == b"push")
+            ):
                 continue
             if name == b"MULTI" and len(argv) == 1:
                 in_multi = True

@@ -169,6 +169,40 @@ def test_run_slow_command_is_reported_with_its_own_time(bench: Bench) -> None:
     assert reported == [("get", 50), ("select", 50)]
 
 
+def test_run_command_that_waits_is_counted_at_once_and_timed_when_it_is_served(
+    bench: Bench,
+) -> None:
+    engine, reported, spikes = bench.engine, [], []
+    engine.on_slow = lambda client, command, argv, ns: reported.append((client, argv, ns))
+    engine.on_spike = lambda event, ns: spikes.append((event, ns))
+    bench.clock.step_ns = engine.slow_ns = 50
+    command, argv = engine.commands["blpop"], [b"BLPOP", b"list", b"0"]
+    waiting = engine.connect()
+    bench.loops.run(engine, waiting, [argv])
+    assert (command.calls, command.nanoseconds, sum(command.spans)) == (1, 50, 0)
+    assert (reported, spikes) == ([], [(b"command", 50)])
+
+    bench.run(b"RPUSH list x")
+
+    assert (command.calls, command.nanoseconds, sum(command.spans)) == (1, 100, 1)
+    assert [what for what in reported if what[0] is waiting] == [(waiting, argv, 100)]
+    assert spikes[1:] == [(b"fast-command", 50), (b"command-unblocking", 50)]
+
+
+def test_run_command_whose_wait_is_over_is_never_timed(bench: Bench) -> None:
+    engine, reported = bench.engine, []
+    engine.on_slow = lambda client, command, argv, ns: reported.append(ns)
+    bench.clock.step_ns = engine.slow_ns = 50
+    bench.run(b"BLPOP list 1")
+    bench.clock.ms += 1001
+    engine.tick()
+    engine.blocking.expire()
+    command = engine.commands["blpop"]
+    assert (command.calls, command.nanoseconds, sum(command.spans)) == (1, 50, 0)
+    assert reported == []
+    assert bench.replies() == b"*-1\r\n"
+
+
 def test_run_fault_of_a_handler_hands_on_what_was_done(bench: Bench) -> None:
     def broken(c: Any, argv: list[bytes]) -> Any:
         raise ZeroDivisionError
