@@ -14,8 +14,14 @@ otherwise.
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
 `kvrepl.datatypes`. A collection is never empty here: who takes the last element deletes the key.
-What was loaded and not looked at yet may be packed (`kvrepl.datatypes.packed`); the methods below
-unpack it in its place and never give it away, but for those that say so.
+What was loaded and not looked at yet, or not used for a while, may be packed
+(`kvrepl.datatypes.packed`); the methods below unpack it in its place and never give it away, but
+for those that say so.
+
+Use. Who looks a collection up, to read or change it, is noted in the collection itself
+(`Collection.touched`), so that what nobody uses can be found and packed again
+(`kvrepl.persistence.packing`). `loose[i]` is 1 where segment i may hold a collection that is not
+packed, so that only such segments are searched for one.
 
 Expiry. What a logically expired key looks like depends on who asks (`Keyspace.expiry_mode`):
 
@@ -37,6 +43,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kvrepl.config.notify import NOTIFY_EVICTED, NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.packed import unpack
 from kvrepl.errors import WRONGTYPE
 from rdb.packed import Packed
@@ -88,6 +95,7 @@ class Database:
         "expires",
         "index",
         "keyspace",
+        "loose",
         "mask",
         "segments",
         "watched",
@@ -103,6 +111,7 @@ class Database:
         self.accessed: list[dict[bytes, int]] = []
         self.due_ms: list[int] = [NEVER_DUE] * segments
         self.earliest_ms = NEVER_DUE
+        self.loose = bytearray(segments)
         # Key -> the clients that WATCH it, and key -> the clients that wait for it to be filled.
         # Both belong to the database, not to its contents: SWAPDB leaves them where they are.
         self.watched: dict[bytes, set[Any]] = {}
@@ -143,7 +152,11 @@ class Database:
     def get(self, key: bytes) -> Value | None:
         """Look a key up for a read command: counts hit or miss. O(1)."""
         value = self.get_packed(key)
-        return self._unpack(key, value) if isinstance(value, Packed) else value
+        if isinstance(value, Packed):
+            return self._unpack(key, value)
+        if isinstance(value, Collection):
+            value.touched = True
+        return value
 
     def get_packed(self, key: bytes) -> Value | None:
         """The same for a command that needs no elements: a packed value is given packed. O(1)."""
@@ -185,6 +198,8 @@ class Database:
                 access.touched(self.accessed[i], key)
             if isinstance(value, Packed):
                 return self._unpack(key, value)
+            if isinstance(value, Collection):
+                value.touched = True
         return value
 
     def exists_for_write(self, key: bytes) -> bool:
@@ -263,7 +278,49 @@ class Database:
         """Put the collection that a packed value stands for in its place. O(size)."""
         unpacked = unpack(value, self.keyspace.limits)
         self.segments[hash(key) & self.mask][key] = unpacked
+        self.loosen(key, unpacked)
         return unpacked
+
+    def loosen(self, key: bytes, value: Value) -> None:
+        """Note that a value stands at a key now, which is a use, unless it is a string. O(1)."""
+        if isinstance(value, Collection):
+            value.touched = True
+            self.loose[hash(key) & len(self.loose) - 1] = 1
+
+    # ---------------------------------------------------------------- packing
+
+    def find_idle(self, segment: dict[bytes, Value]) -> tuple[list[bytes], int]:
+        """Look for collections that nobody has used since the last look, and begin anew to note it.
+
+        Args:
+            segment: one of this database.
+
+        Returns:
+            The keys of those, and how many other collections there are that are not packed.
+
+        Cost: O(keys).
+        """
+        idle: list[bytes] = []
+        others = 0
+        for key, value in segment.items():
+            if isinstance(value, Collection):
+                if getattr(value, "touched", False):
+                    value.touched = False
+                    others += 1
+                else:
+                    idle.append(key)
+        return idle, others
+
+    def idle(self, key: bytes) -> Value | None:
+        """The collection at `key`, if there is one that is not packed and was not used. O(1)."""
+        value = self.peek(key)
+        if isinstance(value, Collection) and not getattr(value, "touched", False):
+            return value
+        return None
+
+    def pack(self, key: bytes, packed: Packed) -> None:
+        """Put what a collection is packed as in its place: no change and no use. O(1)."""
+        self.segments[hash(key) & self.mask][key] = packed
 
     # ---------------------------------------------------------------- writing
 
@@ -296,6 +353,8 @@ class Database:
                 keyspace.access.created(self.accessed[i], key)
             if keyspace.notify_flags & NOTIFY_NEW:
                 keyspace.notify(NOTIFY_NEW, b"new", key, self)
+        if type(value) is not bytes:
+            self.loosen(key, value)
         if self.blocked_keys:
             self.signal_ready(key)
 
@@ -568,6 +627,7 @@ class Database:
         self.expires = [{} for _ in range(n)]
         self.due_ms = [NEVER_DUE] * n
         self.earliest_ms = NEVER_DUE
+        self.loose = bytearray(n)
         self.track_access()
         return old
 
@@ -577,6 +637,7 @@ class Database:
         self.expires, other.expires = other.expires, self.expires
         self.due_ms, other.due_ms = other.due_ms, self.due_ms
         self.earliest_ms, other.earliest_ms = other.earliest_ms, self.earliest_ms
+        self.loose, other.loose = other.loose, self.loose
         self.accessed, other.accessed = other.accessed, self.accessed
         for db in (self, other):
             if bool(db.accessed) != (db.keyspace.access is not None):

@@ -310,6 +310,7 @@ class SnapshotLoader:
         if key in segment and not self._replace:
             raise RdbError("the key is in the file twice, or was there before", key=key)
         segment[key] = value
+        db.loosen(key, value)
         if expires_at_ms is not None:
             db.expire_at(key, expires_at_ms)
         elif self._replace:
