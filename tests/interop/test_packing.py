@@ -30,10 +30,11 @@ def test_written_collections_are_packed_when_nobody_uses_them(launch: Launcher) 
     digest, before_bytes = server.digest(), used_bytes(server)
 
     wait_until(lambda: packed(server) == COLLECTIONS, "all are packed", server)
-    fallen_bytes = before_bytes - used_bytes(server)
-    saved_bytes = int(server.info("memory")["kvrepl_packed_again_saved_bytes"])
-    assert fallen_bytes > 300 * COLLECTIONS
-    assert saved_bytes == pytest.approx(fallen_bytes, rel=0.3)
+    fallen_bytes, info = before_bytes - used_bytes(server), server.info("memory")
+    saved_bytes = int(info["kvrepl_packed_again_saved_bytes"])
+    assert 300 * COLLECTIONS < saved_bytes < 1_000 * COLLECTIONS
+    if info["mem_allocator"] == "python":  # elsewhere memory is estimated
+        assert saved_bytes == pytest.approx(fallen_bytes, rel=0.3)
     assert server.digest() == digest
     theirs, ours = launch("redis"), launch("kvrepl")
     for replica in (theirs, ours):
@@ -44,15 +45,22 @@ def test_written_collections_are_packed_when_nobody_uses_them(launch: Launcher) 
 def test_packed_again_costs_what_loaded_costs(launch: Launcher) -> None:
     server = launch("kvrepl")
     keys, empty_bytes = 10_000, used_bytes(server)
+
+    def bytes_a_key() -> float:
+        return (used_bytes(server) - empty_bytes) / keys
+
+    def settled(low: float, high: float) -> float:
+        """Wait for an estimate (where nothing is compiled) to follow; give bytes a key."""
+        wait_until(lambda: low < bytes_a_key() < high, f"{low} to {high} bytes a key", server)
+        return bytes_a_key()
+
     feed(server, collections_of(keys, make_hash))
-    written = (used_bytes(server) - empty_bytes) / keys
+    settled(1_000, 2_000)
     assert server.call("DEBUG", "PACK") == keys
-    idle = (used_bytes(server) - empty_bytes) / keys
+    idle = settled(200, 450)
     server.call("SAVE")
     server.restart()
-    loaded = (used_bytes(server) - empty_bytes) / keys
-    assert written > 1_000
-    assert idle < 1.1 * loaded < 450
+    assert idle < 1.1 * settled(200, 450)
 
 
 def test_nothing_is_packed_while_a_child_saves(launch: Launcher) -> None:

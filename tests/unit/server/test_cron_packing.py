@@ -15,7 +15,7 @@ from kvrepl.server import cron
 from kvrepl.server.cron import Cron
 
 KEYS = 2_000
-OVERRUN_NS = 750_000
+OVERRUN_NS = 500_000
 """What one value may take beyond a slice, see kvrepl.persistence.packing."""
 
 
