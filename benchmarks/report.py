@@ -47,6 +47,9 @@ HIGHLIGHTS = (
     Highlight("aof", "always", ONE, "SET, appendfsync always"),
     Highlight("memory", "string of 64 B", "written", "memory, string of 64 B"),
     Highlight("memory", "hash of 8 x 12 B", "written", "memory, hash of 8 x 12 B, written"),
+    Highlight(
+        "memory", "hash of 8 x 12 B", "written, idle", "memory, hash of 8 x 12 B, written, idle"
+    ),
     Highlight("memory", "hash of 8 x 12 B", "loaded", "memory, hash of 8 x 12 B, loaded"),
 )
 

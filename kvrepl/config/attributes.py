@@ -97,6 +97,7 @@ class Attributes:
     set_max_intset_entries: int
     zset_max_listpack_entries: int
     zset_max_listpack_value: int
+    pack_idle_time: int
     hll_sparse_max_bytes: int
     stream_node_max_bytes: int
     stream_node_max_entries: int

@@ -18,6 +18,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.limits import Limits
 from kvrepl.datatypes.segments import (
     SEGMENT_FROM,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-class HashValue:
+class HashValue(Collection):
     """A map from field to value, both bytes.
 
     Args:

@@ -21,6 +21,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Final
 
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.limits import Limits
 
 BLOCK: Final = 512
@@ -155,7 +156,7 @@ class BlockList:
         raise IndexError("list index out of range")
 
 
-class ListValue:
+class ListValue(Collection):
     """A sequence of byte strings.
 
     Indexes and ranges are already normalised: 0 <= index < len.

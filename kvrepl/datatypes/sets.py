@@ -19,6 +19,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.limits import MAX_INTSET_ENTRIES, Limits
 from kvrepl.datatypes.segments import (
     SEGMENT_FROM,
@@ -40,7 +41,7 @@ POP_REBUILD_SHARE: Final = 5
 (SPOP_MOVE_STRATEGY_MUL in t_set.c), and so may end as an intset."""
 
 
-class SetValue:
+class SetValue(Collection):
     """Different byte strings, without order.
 
     Args:

@@ -26,6 +26,7 @@ from array import array
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.limits import Limits
 from kvrepl.datatypes.score_order import Run, RunOrder
 from kvrepl.datatypes.segments import (
@@ -41,7 +42,7 @@ if TYPE_CHECKING:
     from random import Random
 
 
-class SortedSet:
+class SortedSet(Collection):
     """Different byte strings, each with a score, in the order of the scores.
 
     Args:

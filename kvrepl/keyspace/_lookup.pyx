@@ -15,16 +15,25 @@ from cpython.dict cimport (
 )
 from cpython.list cimport PyList_Append, PyList_GET_SIZE
 from cpython.object cimport PyObject, PyObject_Hash
+from cpython.ref cimport Py_INCREF
 
-from kvrepl._slots cimport add_int, get_int, get_slot, slot_offset
+from kvrepl._slots cimport add_int, get_int, get_slot, set_slot, slot_offset
 
 from kvrepl.config.notify import NOTIFY_KEY_MISS as _NOTIFY_KEY_MISS
 from kvrepl.config.notify import NOTIFY_NEW as _NOTIFY_NEW
+from kvrepl.datatypes.collection import Collection
 from kvrepl.errors import WRONGTYPE
 from kvrepl.keyspace import segments as _segments
 
 cdef extern from "Python.h":
+    """
+    #define base_of(object) ((PyObject *)Py_TYPE(object)->tp_base)
+    """
+    PyObject *base_of(PyObject *)
+    char *bytearray_data "PyByteArray_AS_STRING"(PyObject *)
+    Py_ssize_t bytearray_size "PyByteArray_GET_SIZE"(PyObject *)
     PyObject *Py_False
+    PyObject *Py_True
     Py_ssize_t dict_size "PyDict_GET_SIZE"(PyObject *)
     PyObject *list_item "PyList_GET_ITEM"(PyObject *, Py_ssize_t)
 
@@ -36,13 +45,15 @@ COUNT_MAX = 1 << 40  # of SCAN: more keys than there ever are, and no sum of it 
 
 cdef object DATABASE = None
 cdef object KEYSPACE = None
-cdef Py_ssize_t ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, MASK, REAL, ROOM
-cdef Py_ssize_t SEGMENTS, WATCHED
+cdef Py_ssize_t ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, LOOSE, MASK
+cdef Py_ssize_t REAL, ROOM, SEGMENTS, WATCHED
 cdef Py_ssize_t ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
+cdef PyObject *COLLECTION = <PyObject *> Collection
+cdef Py_ssize_t TOUCHED = slot_offset(Collection, "touched")
 
 NAMES = (
     "get", "get_packed", "get_for_write", "exists_for_write", "read", "edit", "read_string",
-    "edit_string", "set", "changed", "_place", "scan",
+    "edit_string", "set", "changed", "find_idle", "_place", "scan",
 )
 REFERENCE = {}  # name -> the method that was replaced; the tests compare the two
 
@@ -50,8 +61,8 @@ REFERENCE = {}  # name -> the method that was replaced; the tests compare the tw
 def bind(database, keyspace):
     """Give the class Database these methods; keyspace is the class Keyspace."""
     global DATABASE, KEYSPACE
-    global ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, MASK, REAL, ROOM
-    global SEGMENTS, WATCHED
+    global ACCESSED, BLOCKED_KEYS, EXPIRES, EXPIRING, HELD, KEYSPACE_OF, LOOSE, MASK
+    global REAL, ROOM, SEGMENTS, WATCHED
     global ACCESS, DIRTY, HITS, MISSES, NOTIFY_FLAGS, TRACKING
     ACCESSED = slot_offset(database, "accessed")
     BLOCKED_KEYS = slot_offset(database, "blocked_keys")
@@ -59,6 +70,7 @@ def bind(database, keyspace):
     EXPIRING = slot_offset(database, "expiring")
     HELD = slot_offset(database, "held")
     KEYSPACE_OF = slot_offset(database, "keyspace")
+    LOOSE = slot_offset(database, "loose")
     MASK = slot_offset(database, "mask")
     REAL = slot_offset(database, "real")
     ROOM = slot_offset(database, "room")
@@ -128,11 +140,28 @@ cdef inline object find(object db, PyObject *keyspace, object key, bint for_writ
     return found
 
 
+cdef inline bint is_collection(PyObject *value) noexcept:
+    """Whether a value has the slot TOUCHED: its class is a direct subclass of Collection."""
+    return base_of(value) == COLLECTION
+
+
+cdef inline void touch(PyObject *value) noexcept:
+    """Note that a value is used, where it is a collection.
+
+    hot: benchmarks/families, HGET. The look-up has the value's class at hand, and the command will
+    look at its slots: no more than a comparison where it was noted before.
+    """
+    if is_collection(value) and get_slot(value, TOUCHED) != Py_True:
+        Py_INCREF(<object> Py_True)
+        set_slot(value, TOUCHED, Py_True)
+
+
 cdef inline object unpacked(object db, object key, object value):
-    """What a packed value stands for; any other value as it is."""
+    """What a packed value stands for; any other value as it is, which is a use of it."""
     # Only packed values are of a subclass of bytes.
-    if PyBytes_Check(value) and not PyBytes_CheckExact(value):
-        return db._unpack(key, value)
+    if PyBytes_Check(value):
+        return value if PyBytes_CheckExact(value) else db._unpack(key, value)
+    touch(<PyObject *> value)
     return value
 
 
@@ -173,7 +202,7 @@ def exists_for_write(self, key):
 def read(self, key, kind):
     """See kvrepl.keyspace.database.Database.read."""
     value = find_counted(self, key)
-    if value is None or type(value) is kind:
+    if value is None:
         return value
     value = unpacked(self, key, value)
     if type(value) is kind:
@@ -184,7 +213,7 @@ def read(self, key, kind):
 def edit(self, key, kind):
     """See kvrepl.keyspace.database.Database.edit."""
     value = find(self, keyspace_of(self), key, True)
-    if value is None or type(value) is kind:
+    if value is None:
         return value
     value = unpacked(self, key, value)
     if type(value) is kind:
@@ -235,10 +264,38 @@ def set(self, key, value, keep_ttl=False):
             (<object> get_slot(keyspace, ACCESS)).touched(
                 <object> segment_of(self, ACCESSED, key), key
             )
+    if is_collection(<PyObject *> value):
+        touch(<PyObject *> value)
+        loosen(self, key)
     if dict_size(get_slot(<PyObject *> self, BLOCKED_KEYS)):
         self.signal_ready(key)
     if get_int(<PyObject *> self, HELD) > get_int(<PyObject *> self, ROOM):
         self.grow()
+
+
+cdef inline int loosen(object db, object key) except -1:
+    """Note that a collection that is not packed has come to stand at a key."""
+    cdef PyObject *loose = get_slot(<PyObject *> db, LOOSE)
+    bytearray_data(loose)[PyObject_Hash(key) & (bytearray_size(loose) - 1)] = 1
+    return 0
+
+
+def find_idle(self, dict segment not None):
+    """See kvrepl.keyspace.database.Database.find_idle."""
+    cdef PyObject *key
+    cdef PyObject *value
+    cdef Py_ssize_t at = 0, others = 0
+    cdef list idle = []
+    while PyDict_Next(segment, &at, &key, &value):
+        if not is_collection(value):
+            continue
+        if get_slot(value, TOUCHED) == Py_True:
+            Py_INCREF(<object> Py_False)
+            set_slot(value, TOUCHED, Py_False)
+            others += 1
+        else:
+            PyList_Append(idle, <object> key)
+    return idle, others
 
 
 def changed(self, key, kind, event, long long count=1):

@@ -6,8 +6,14 @@ small dicts (kvrepl.keyspace.segments). A dict is looked up anew after anything 
 Values. A string is `bytes` (its encoding follows from its content) or, once APPEND or SETRANGE
 touched it, a `bytearray` (encoding raw, grows in place). Collections are the classes of
 `kvrepl.datatypes`. A collection is never empty here: who takes the last element deletes the key.
-What was loaded and not looked at yet may be packed (`kvrepl.datatypes.packed`); the methods below
-unpack it in its place and never give it away, but for those that say so.
+What was loaded and not looked at yet, or not used for a while, may be packed
+(`kvrepl.datatypes.packed`); the methods below unpack it in its place and never give it away, but
+for those that say so.
+
+Use. Who looks a collection up, to read or change it, is noted in the collection itself
+(`Collection.touched`), so that what nobody uses can be found and packed again
+(`kvrepl.persistence.packing`). `loose` says where there may be one that is not packed, so that only
+such segments are searched for it.
 
 Expiry. What a logically expired key looks like depends on who asks (`Keyspace.expiry_mode`):
 
@@ -28,6 +34,7 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from kvrepl.config.notify import NOTIFY_EVICTED, NOTIFY_EXPIRED, NOTIFY_KEY_MISS, NOTIFY_NEW
+from kvrepl.datatypes.collection import Collection
 from kvrepl.datatypes.packed import unpack
 from kvrepl.errors import WRONGTYPE
 from kvrepl.keyspace.segments import LEAST, NEVER_DUE, Segmented
@@ -92,7 +99,11 @@ class Database(Segmented):
     def get(self, key: bytes) -> Value | None:
         """Look a key up for a read command: counts hit or miss. O(1)."""
         value = self.get_packed(key)
-        return self._unpack(key, value) if isinstance(value, Packed) else value
+        if isinstance(value, Packed):
+            return self._unpack(key, value)
+        if isinstance(value, Collection):
+            value.touched = True
+        return value
 
     def get_packed(self, key: bytes) -> Value | None:
         """The same for a command that needs no elements: a packed value is given packed. O(1)."""
@@ -134,6 +145,8 @@ class Database(Segmented):
                 access.touched(self.accessed[i], key)
             if isinstance(value, Packed):
                 return self._unpack(key, value)
+            if isinstance(value, Collection):
+                value.touched = True
         return value
 
     def exists_for_write(self, key: bytes) -> bool:
@@ -212,7 +225,49 @@ class Database(Segmented):
         """Put the collection that a packed value stands for in its place. O(size)."""
         unpacked = unpack(value, self.keyspace.limits)
         self.segments[hash(key) & self.mask][key] = unpacked
+        self.loosen(key, unpacked)
         return unpacked
+
+    def loosen(self, key: bytes, value: Value) -> None:
+        """Note that a value stands at a key now, which is a use, unless it is a string. O(1)."""
+        if isinstance(value, Collection):
+            value.touched = True
+            self.loose[hash(key) & len(self.loose) - 1] = 1
+
+    # ---------------------------------------------------------------- packing
+
+    def find_idle(self, segment: dict[bytes, Value]) -> tuple[list[bytes], int]:
+        """Look for collections that nobody has used since the last look, and begin anew to note it.
+
+        Args:
+            segment: one of this database.
+
+        Returns:
+            The keys of those, and how many other collections there are that are not packed.
+
+        Cost: O(keys).
+        """
+        idle: list[bytes] = []
+        others = 0
+        for key, value in segment.items():
+            if isinstance(value, Collection):
+                if getattr(value, "touched", False):
+                    value.touched = False
+                    others += 1
+                else:
+                    idle.append(key)
+        return idle, others
+
+    def idle(self, key: bytes) -> Value | None:
+        """The collection at `key`, if there is one that is not packed and was not used. O(1)."""
+        value = self.peek(key)
+        if isinstance(value, Collection) and not getattr(value, "touched", False):
+            return value
+        return None
+
+    def pack(self, key: bytes, packed: Packed) -> None:
+        """Put what a collection is packed as in its place: no change and no use. O(1)."""
+        self.segments[hash(key) & self.mask][key] = packed
 
     # ---------------------------------------------------------------- writing
 
@@ -246,6 +301,8 @@ class Database(Segmented):
                 keyspace.access.created(self.accessed[i], key)
             if keyspace.notify_flags & NOTIFY_NEW:
                 keyspace.notify(NOTIFY_NEW, b"new", key, self)
+        if type(value) is not bytes:
+            self.loosen(key, value)
         if self.blocked_keys:
             self.signal_ready(key)
         if self.held > self.room:

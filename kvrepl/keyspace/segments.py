@@ -19,6 +19,7 @@ first. Shrinking puts the last segment back, and is done by the shell between co
 command that deletes never finds its segment gone. There are never fewer than `least` segments.
 
     due_ms[hash(key) & (least - 1)]     a lower bound of the expiry of the keys there
+    loose[hash(key) & (least - 1)]      1 where a collection that is not packed may be there
 
 SCAN's cursor counts residues of the hash with its bits reversed, as in Redis: before cursor c lie
 exactly the hashes that read backwards come before c. Splitting and merging move no hash across it.
@@ -87,7 +88,7 @@ class Segmented:
         least: segments to begin with, a power of two.
 
     Attributes:
-        segments, expires, accessed, due_ms: see the module.
+        segments, expires, accessed, due_ms, loose: see the module.
         mask: places of the directory, less one; real: segments that there are.
         held: keys, and expiring: those with a time to live. Whoever changes a row counts.
         room: keys above which a segment is split.
@@ -95,8 +96,8 @@ class Segmented:
     """
 
     __slots__ = (
-        "accessed", "due_ms", "earliest_ms", "expires", "expiring", "held", "least", "mask",
-        "real", "room", "segments",
+        "accessed", "due_ms", "earliest_ms", "expires", "expiring", "held", "least", "loose",
+        "mask", "real", "room", "segments",
     )  # fmt: skip
 
     def __init__(self, least: int) -> None:
@@ -115,6 +116,7 @@ class Segmented:
         self.accessed = self._row() if tracked else []
         self.due_ms: list[int] = [NEVER_DUE] * least
         self.earliest_ms = NEVER_DUE
+        self.loose = bytearray(least)
         self.held = self.expiring = 0
         self.room = SPLIT_LOAD * least
 

@@ -315,6 +315,7 @@ class SnapshotLoader:
             raise RdbError("the key is in the file twice, or was there before", key=key)
         db.took(key not in segment, 0)
         db.segments[hash(key) & db.mask][key] = value
+        db.loosen(key, value)
         if expires_at_ms is not None:
             db.expire_at(key, expires_at_ms)
         elif self._replace:

@@ -33,6 +33,7 @@ from kvrepl.engine import gates
 from kvrepl.engine.acl.userfile import UserFileError
 from kvrepl.engine.dispatch import Engine
 from kvrepl.errors import StorageError
+from kvrepl.persistence.packing import Packing
 from kvrepl.scripting import runtime as scripting
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
@@ -277,6 +278,7 @@ class Server:
         self.saver = Saver(self)
         self.aof = Aof(self)
         self.replication = ReplicationShell(self)
+        self.packing = Packing(engine.keyspace)
         self.shutdown = Shutdown(self)
         self.cron = Cron(self)
         self.signals = Signals(self)

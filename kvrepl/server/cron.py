@@ -1,7 +1,8 @@
 """What happens by the clock: ten times a second, and once a second.
 
     each tick   active expiry, garbage in slices, pauses, shutdown, replication, the child that is
-                due, the cyclic collector; then the turn is ended (blocked clients, the AOF)
+                due, what is idle is packed, the cyclic collector; then the turn is ended (blocked
+                clients, the AOF)
     each second idle clients, memory figures
 
 Every loop here is bounded by time, so that a tick costs clients a millisecond or two.
@@ -31,6 +32,12 @@ GARBAGE_PAUSE_S: Final = 0.01
 """From one slice to the next, while there is something: a tenth of the processor."""
 GARBAGE_ELEMENTS: Final = 512
 """Elements freed between two looks at the clock."""
+PACK_NS: Final = 250_000
+"""Time for packing what is idle, in a slice."""
+PACK_PAUSE_S: Final = 0.025
+"""From one slice to the next, while a pass lasts: a hundredth of the processor."""
+PACK_PAUSE_QUIET_S: Final = 0.0025
+"""The same where nothing came from anybody meanwhile: a tenth of it."""
 SAMPLES: Final = 16
 """Length of the window of the instantaneous figures (server.h, STATS_METRIC_SAMPLES)."""
 
@@ -77,7 +84,9 @@ class Cron:
         self._collector = Collector()
         self._ticks = 0
         self._place = self._turn = 0
-        self._behind = self._evicting = self._freeing = False
+        self._behind = self._evicting = self._freeing = self._packing = False
+        self._packed_ns = time.monotonic_ns()
+        self._received = 0
         self._next_second_ms = 0
         self.expiry_ns = 0
         self.commands, self.net_in, self.net_out = Rate(), Rate(), Rate()
@@ -118,6 +127,8 @@ class Cron:
         server.replication.tick()
         if server.saver.loading is None:
             self._start_due_children(now_ms // 1000)
+        if not self._packing:
+            self._pack_idle()
         if now_ms >= self._next_second_ms or now_ms < self._next_second_ms - 2_000:
             self._next_second_ms = now_ms + 1_000
             self._each_second(now_ms)
@@ -225,3 +236,30 @@ class Cron:
         self._freeing = bool(garbage)
         if garbage:
             server.loop.call_later(GARBAGE_PAUSE_S, self._free_garbage)
+
+    def _pack_idle(self) -> None:
+        """Pack some of what nobody uses, and soon some more; none of it while a child runs."""
+        server, packing = self._server, self._server.packing
+        self._packing = False
+        if server.children.active is not None or server.saver.loading is not None:
+            return
+        idle_ns = server.config.pack_idle_time * 1_000_000_000
+        now_ns = time.monotonic_ns()
+        if not idle_ns:
+            packing.stop()
+        elif not packing.running and now_ns >= self._packed_ns + idle_ns:
+            self._packed_ns = now_ns
+            packing.begin()
+        if not packing.running:
+            return
+        packing.compress = server.config.rdbcompression
+        while packing.step() and time.monotonic_ns() < now_ns + PACK_NS:
+            pass
+        if packing.running:
+            self._packing = True
+            stats = server.engine.stats
+            received = stats.net_in_bytes + stats.repl_in_bytes
+            quiet = received == self._received
+            self._received = received
+            pause_s = PACK_PAUSE_QUIET_S if quiet else PACK_PAUSE_S
+            server.loop.call_later(pause_s, self._pack_idle)

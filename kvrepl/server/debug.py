@@ -258,6 +258,15 @@ def _value_of(db: Database, key: bytes) -> Any:
     return unpack(value, db.keyspace.limits) if isinstance(value, Packed) else value
 
 
+@_sub(b"pack", 2)
+def _pack(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG PACK: pack every small collection now, used or not; how many that are."""
+    if server.children.active is not None:
+        raise CommandError(b"ERR a child runs, and would have its memory copied")
+    server.packing.compress = server.config.rdbcompression
+    return server.packing.pack_all()
+
+
 @_sub(b"quicklist-packed-threshold", 3)
 def _packed_threshold(server: Server, client: Client, argv: list[bytes]) -> Reply:
     """DEBUG QUICKLIST-PACKED-THRESHOLD size: accepted; a long element is no special case here."""

@@ -158,6 +158,8 @@ def _memory(server: Server) -> Iterator[Field]:
     yield "active_defrag_running", 0
     yield "lazyfree_pending_objects", engine.keyspace.garbage.pending
     yield "lazyfreed_objects", engine.keyspace.garbage.freed
+    yield "kvrepl_packed_again", server.packing.packed
+    yield "kvrepl_packed_again_saved_bytes", server.packing.saved_bytes
 
 
 def _persistence(server: Server) -> Iterator[Field]:

@@ -86,6 +86,14 @@ MEMORY: Final[tuple[Setting, ...]] = (
         "Length of a member in such a sorted set.",
         "zset-max-ziplist-value",
     ),
+    number(
+        "pack-idle-time",
+        0,
+        INT_MAX,
+        60,
+        "Seconds, up to twice as many, after which an unused small collection is packed; 0: never.",
+        flags=Flags.OWN,
+    ),
     memory("hll-sparse-max-bytes", 0, INT64_MAX, 3000, "Size of a sparse HyperLogLog."),
     memory(
         "stream-node-max-bytes", 0, INT64_MAX, 4096, "Bytes of a node of a stream; 0: no limit."
