@@ -35,9 +35,12 @@ LOADING: Final = CommandError(b"LOADING Redis is loading the dataset in memory")
 REPLICA: Final = CommandError(b"ERR Replica can't interact with the keyspace")
 
 PROTECTED: Final = {
-    "debug": "debug", "module|load": "module", "module|loadex": "module", "module|unload": "module",
-}  # fmt: skip
-"""Commands that a setting of that name allows, to local connections or to all."""
+    "debug": "enable_debug_command",
+    "module|load": "enable_module_command",
+    "module|loadex": "enable_module_command",
+    "module|unload": "enable_module_command",
+}
+"""Command -> the setting that allows it, to local connections or to all."""
 
 SET_BY_SCRIPT: Final = frozenset(("write", "may_replicate", "denyoom", "stale"))
 """Flags that a script which declares its own has by that alone."""
@@ -97,16 +100,17 @@ def check_protected(client: Client, command: Command) -> None:
     Raises:
         CommandError: it is refused.
     """
-    option = PROTECTED.get(command.name)
-    if option is None or client.is_master:
+    setting = PROTECTED.get(command.name)
+    if setting is None or client.is_master:
         return
-    allowed = getattr(client.engine.config, f"enable_{option}_command")
+    allowed = getattr(client.engine.config, setting)
     if allowed != "yes" and not (allowed == "local" and client.is_local):
+        name = command.name.partition("|")[0].upper()
         raise CommandError(
-            b"ERR %b command not allowed. If the enable-%b-command option is set to"
+            b"ERR %b command not allowed. If the %b option is set to"
             b' "local", you can run it from a local connection, otherwise you need to set this'
             b" option in the configuration file, and then restart the server."
-            % (option.upper().encode(), option.encode())
+            % (name.encode(), setting.replace("_", "-").encode())
         )
 
 

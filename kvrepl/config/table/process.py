@@ -139,8 +139,8 @@ PROCESS: Final[tuple[Setting, ...]] = (
         "enable-module-command",
         PROTECTED_ACTION,
         "no",
-        "Who may call MODULE; there are no modules here.",
-        Flags.IMMUTABLE | Flags.NO_EFFECT,
+        "Who may call MODULE, and be told that there are no modules here.",
+        Flags.IMMUTABLE,
     ),
     number(
         "busy-reply-threshold",

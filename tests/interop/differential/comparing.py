@@ -144,8 +144,11 @@ RULES: Final[dict[bytes, Rule]] = {
 
 
 def settled(argv: Argv, tree: Tree) -> Tree:
-    """A reply with what nothing fixes taken away; one that is no answer yet, or none, as it is."""
-    if tree[0] == b"-" or tree == QUEUED:
+    """A reply with what nothing fixes taken away; one that is no answer yet, or none, as it is.
+
+    None is an error, or that the connection was closed (behind a QUIT).
+    """
+    if tree[0] in (b"-", b"!") or tree == QUEUED:
         return tree
     name = argv[0].upper()
     if [each.upper() for each in argv[1:]] == [b"HELP"]:
