@@ -121,12 +121,19 @@ cdef extern from *:
         return NULL;
     }
 
+    /* A child of the server writes a snapshot, and ends: a huge page of its own would be 2 MiB for a
+       few blocks. Those that it shares stay as they are. */
+    static void in_child(void) {
+        huge = 0;
+    }
+
     static void start_worker(void) {
         if (!huge || has_worker)
             return;
         sigset_t all, before;
         pthread_t thread;
         pthread_attr_t attributes;
+        pthread_atfork(NULL, NULL, in_child);
         if (sem_init(&wanted, 0, 0) != 0 || pthread_attr_init(&attributes) != 0)
             return;
         pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
@@ -418,7 +425,8 @@ def install(bint huge_pages=False):
 def work_ahead():
     """Have a thread clear huge pages before they are needed; for the process that will serve.
 
-    It holds no lock of ours and takes no signal; nothing where pages are not huge.
+    It holds no lock of ours and takes no signal; nothing where pages are not huge. Children that are
+    forked from now on take small pages for what they need themselves.
     """
     start_worker()
 

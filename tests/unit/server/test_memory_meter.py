@@ -164,6 +164,30 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 @needs_counter
 @pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
+def test_child_takes_small_pages_for_what_it_needs_itself() -> None:
+    program = """
+import os, re
+from kvrepl.server import _allocator as a
+assert a.install(huge_pages=True)
+a.work_ahead()
+held = [b"%0100d" % i for i in range(100_000)]
+def huge():
+    with open("/proc/self/smaps_rollup") as f:
+        return int(re.search(r"AnonHugePages:\\s+(\\d+)", f.read())[1])
+pid = os.fork()
+if pid == 0:
+    before = huge()
+    more = [b"%0100d" % i for i in range(100_000)]
+    grown, same = huge() - before, all(int(value) == i for i, value in enumerate(more))
+    del more, held
+    os._exit(0 if same and grown <= 0 else 1)
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    assert run(program) == "0"
+
+
+@needs_counter
+@pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
 def test_thread_that_clears_pages_ahead_stands_back() -> None:
     program = """
 import os, threading, time
