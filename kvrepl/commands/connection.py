@@ -134,11 +134,13 @@ def reset(c: Client, argv: list[bytes]) -> Reply:
     c.db = engine.keyspace.databases[0]
     c.resp = 2
     c.name = b""
-    c.reply_mode = b"on"
+    if c.reply_mode == b"off":  # CLIENT REPLY SKIP holds for this reply as well, as in Redis
+        c.reply_mode = b"on"
+        c.lower_gate(gates.QUIET)
     admission.discard(engine, c)
     engine.pubsub.drop(c)
     engine.tracking.disable(c)
-    c.lower_gate(gates.PUBSUB | gates.REPLICA | gates.QUIET)
+    c.lower_gate(gates.PUBSUB | gates.REPLICA)
     engine.acl.welcome(c)
     return Status(b"RESET")
 

@@ -148,6 +148,7 @@ def _reload(server: Server, client: Client, argv: list[bytes]) -> Reply:
         server.engine.flush_for_load(lazily=False)
     loader = SnapshotLoader(
         keyspace,
+        drop_expired_at_ms=None if server.engine.is_replica else server.clock.now_ms(),
         verify_checksum=server.config.rdbchecksum,
         replace=b"merge" in options,
         log=server.log.notice,

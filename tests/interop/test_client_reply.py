@@ -9,6 +9,7 @@ from tests.interop.differential.peers import Connection, Tree
 from tests.interop.harness import Server, wait_until
 
 ON = [b"CLIENT", b"REPLY", b"ON"]
+REQUESTS = ["RESET", "CLIENT REPLY SKIP", "CLIENT REPLY OFF", "CLIENT REPLY ON", "NOSUCH"]
 WAITS = [b"BLPOP list 0", b"BLPOP list 0.05", b"XREAD BLOCK 50 STREAMS s $", b"WAIT 1 50"]
 
 
@@ -36,3 +37,21 @@ def test_reply_of_a_command_that_waited_is_withheld_as_any_other(
     theirs, ours = (launch(kind) for kind in KINDS)
     for wait in WAITS:
         assert answered(ours, mode, wait) == answered(theirs, mode, wait), wait
+
+
+@pytest.mark.parametrize("mode", ["OFF", "SKIP", "ON"])
+def test_what_follows_a_reply_mode_is_silenced_as_by_redis(launch: Launcher, mode: str) -> None:
+    theirs, ours = (launch(kind) for kind in KINDS)
+    for first in REQUESTS:
+        for second in REQUESTS:
+            lines = [f"CLIENT REPLY {mode}", first, second, "PING", "CLIENT REPLY ON", "ECHO end"]
+            seen = []
+            for server in (theirs, ours):
+                connection = Connection(server.port, 2)
+                connection.send([line.encode().split() for line in lines])
+                trees = [connection.read()]
+                while trees[-1] != (b"$", b"end"):
+                    trees.append(connection.read())
+                connection.close()
+                seen.append(trees)
+            assert seen[0] == seen[1], lines

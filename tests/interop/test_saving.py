@@ -404,3 +404,15 @@ def test_fork_without_descriptors_fails_and_heals(launch: Launcher) -> None:
     wait_no_child(server)
     assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
     server.call("SET", "k", "accepted again")
+
+
+def test_debug_reload_of_a_master_drops_what_had_expired(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    server.call("DEBUG", "SET-ACTIVE-EXPIRE", "0")
+    server.call("SET", "over", "v", "EXAT", "1")
+    server.call("SET", "stays", "v")
+    assert server.call("DBSIZE") == 2
+
+    server.call("DEBUG", "RELOAD")
+
+    assert server.call("DBSIZE") == 1
