@@ -251,10 +251,17 @@ class ReplicaSide:
             self._stream.relay(data)
 
     def acknowledge(self) -> Actions:
-        """Tell the master our offset: each second, after a diskless load, and on GETACK."""
-        if self.state is not State.CONNECTED or self.pre_psync:
+        """Tell the master our offset: each second, after a diskless load, and on GETACK.
+
+        A master that named no offset (SYNC) is told none, but hears of us after a diskless load,
+        which it takes for done then: a stream that waits for that would never begin.
+        """
+        if self.state is not State.CONNECTED:
             return []
-        return [Send(wire.acknowledge(self._stream.history.offset))]
+        if not self.pre_psync:
+            return [Send(wire.acknowledge(self._stream.history.offset))]
+        diskless = self.last_sync is not None and self.last_sync.diskless
+        return [Send(wire.acknowledge(wire.NO_OFFSET))] if diskless else []
 
     # --- the snapshot -------------------------------------------------------------------------
 

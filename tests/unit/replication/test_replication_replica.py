@@ -307,6 +307,20 @@ def test_replica_of_master_without_psync_falls_back_to_sync_and_never_acks() -> 
     assert shell.sent().endswith(PSYNC_ANY)
 
 
+def test_replica_of_master_without_psync_starts_the_stream_after_a_diskless_load() -> None:
+    shell = ReplicaShell()
+    shell.to_psync()
+    shell.receive(b"-ERR unknown command 'PSYNC'\r\n")
+    shell.receive(b"$EOF:%b\r\nRDB%b" % (MARK, MARK))
+    shell.sent()
+    shell.loaded()
+    ack = b"*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$2\r\n-1\r\n"
+    assert shell.sent() == ack
+    # Again: a master that sees its child end late takes the first one for nothing.
+    shell.tick()
+    assert shell.sent() == ack
+
+
 def test_replica_malformed_fullresync_loads_but_cannot_be_resumed() -> None:
     shell = ReplicaShell()
     shell.to_psync()
