@@ -367,6 +367,9 @@ class Database:
         """Let an existing key expire at an instant. O(1). The caller reports the change."""
         i = hash(key) & self.mask
         self.expires[i][key] = expires_at_ms
+        keyspace = self.keyspace
+        if keyspace.writable_replica and keyspace.expiry_mode == HIDE:
+            keyspace.local_expiry.remember(self.index, key)
         if expires_at_ms < self.due_ms[i]:
             self.due_ms[i] = expires_at_ms
             if expires_at_ms < self.earliest_ms:

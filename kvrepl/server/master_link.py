@@ -369,6 +369,7 @@ class MasterLink:
             for key in db.blocked_keys:
                 if db.peek(key) is not None:
                     keyspace.sink.ready(db, key)
+        keyspace.local_expiry.clear()
         self._server.engine.tracking.flushed()
         self._server.engine.settle()
 

@@ -465,6 +465,7 @@ class ReplicationShell:
             server.config.replicaof = (self.machine.replica.host, self.machine.replica.port)
         else:
             server.config.replicaof = None
+            engine.keyspace.local_expiry.clear()  # from now on every key is ours
             if server.config.appendonly and not server.aof.is_on:
                 server.aof.turn_on()
         server.apply_oom_score()
