@@ -204,7 +204,8 @@ class MasterSide:
         known = self._links.pop(link, None)
         if known is None or not known.is_replica:
             return []
-        return [notice(f"Connection with replica {known.name} lost."), *self._forget(known, now_ms)]
+        text = f"Connection with replica {known.name} lost."
+        return [warning(text), *self._forget(known, now_ms)]
 
     # --- children -----------------------------------------------------------------------------
 
@@ -362,6 +363,7 @@ class MasterSide:
         """Disconnect every replica: what they follow is about to be another history."""
         actions: Actions = []
         for replica in list(self.replicas):
+            actions.append(warning(f"Connection with replica {replica.name} lost."))
             actions += self._disconnect(replica, now_ms)
         return actions
 
@@ -549,8 +551,8 @@ class MasterSide:
         return [
             *self._put_online(replica, now_ms),
             notice(
-                f"Streamed replica with replica {replica.name} via socket succeeded. Waiting for "
-                "REPLCONF ACK from replica to enable streaming"
+                f"Streamed RDB transfer with replica {replica.name} succeeded (socket). Waiting "
+                "for REPLCONF ACK from replica to enable streaming"
             ),
         ]
 

@@ -17,7 +17,8 @@ for a dataset with some: the link goes to REFUSED, nothing of ours changes, and 
 again until an operator decides (REPLICAOF asks anew, the setting turned off accepts). Otherwise a
 master that lost its files would, by restarting, empty every copy.
 
-Retries. A refused handshake waits for the next second; a lost link, an aborted transfer and a
+Retries. A refused handshake waits for the next second, and so does an error in place of a
+snapshot (Redis asks again at once, and fills both logs); a lost link, an aborted transfer and a
 timeout reconnect at once, before the master's backlog moves on.
 
 Source: Redis 7.0, replication.c (syncWithMaster, slaveTryPartialResynchronization,
@@ -147,7 +148,7 @@ class ReplicaSide:
         """Leave the master for good: there is nothing to be resumed any more."""
         actions = self._leave_link(now_ms)
         self._enter(State.NONE)
-        self.resume_db = None
+        actions += self._discard_cached_master()
         self._holds_nothing = "it was a master"
         self.down_since_ms = None
         return actions
@@ -383,20 +384,24 @@ class ReplicaSide:
         if self.state is State.TRANSFER:
             actions.append(AbortTransfer(self._load))
         if self.state is State.CONNECTED:
-            actions += [notice("Connection with master lost."), LinkDown()]
+            actions += [warning("Connection with master lost."), LinkDown()]
             self.down_since_ms = now_ms
+            if self.resume_db is not None:
+                actions.append(notice("Caching the disconnected master state."))
         if self.state not in (State.NONE, State.CONNECT, State.REFUSED):
             actions.append(Close())
         self.sync = None
         self.pending.clear()
         return actions
 
+    def _discard_cached_master(self) -> Actions:
+        """There is nothing any more from where PSYNC could go on."""
+        held, self.resume_db = self.resume_db, None
+        return [] if held is None else [notice("Discarding previously cached master state.")]
+
     def _give_up_dataset(self, now_ms: int) -> Actions:
         """The dataset is about to be replaced: neither we nor those who follow us can go on."""
-        actions: Actions = []
-        if self.resume_db is not None:
-            actions.append(notice("Discarding previously cached master state."))
-        self.resume_db = None
+        actions = self._discard_cached_master()
         self._holds_nothing = "the load of a snapshot did not end, for which the data was given up"
         actions += self._disconnect_sub_replicas(now_ms)
         self._stream.free_backlog()
@@ -515,7 +520,7 @@ class ReplicaSide:
         return [notice(text), Send(request)]
 
     def _take_psync_reply(self, reply: PsyncReply, now_ms: int) -> Actions:
-        outcome, line = reply.outcome, handshake.shown(reply.line)
+        outcome = reply.outcome
         if outcome is PsyncOutcome.KEEPALIVE:
             return []
         if reply.lz4:
@@ -524,16 +529,14 @@ class ReplicaSide:
             return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
         if outcome is PsyncOutcome.FULL:
             return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply, now_ms)
+        refusal = handshake.refusal(reply)
         # Where a failover was refused, the outcome makes us a master again and all is over.
-        refusal = self._on_psync_outcome(False, now_ms)
+        over = self._on_psync_outcome(False, now_ms)
         if self.state is not State.RECEIVE_PSYNC_REPLY:
-            return refusal
+            return [refusal, *over]
         if outcome is PsyncOutcome.UNSUPPORTED:
-            return refusal + self._fall_back_to_sync(line, now_ms)
-        if outcome is PsyncOutcome.CONTINUE:
-            return self._refuse(warning(f"Unexpected reply to PSYNC from master: {line}"))
-        text = f"Master is currently unable to PSYNC but should be in the future: {line}"
-        return self._refuse(notice(text))
+            return [refusal, *over, *self._fall_back_to_sync(now_ms)]
+        return self._refuse(refusal)
 
     def _resume(self, replid: bytes | None, now_ms: int) -> Actions:
         """+CONTINUE: go on where we stand, perhaps under another id."""
@@ -541,7 +544,7 @@ class ReplicaSide:
         history = self._stream.history
         if replid is not None and replid != history.replid:
             history.rename(replid)
-            actions.append(notice(f"Master replication ID changed to {replid.decode()}"))
+            actions.append(warning(f"Master replication ID changed to {replid.decode()}"))
             # Those who follow us come back and learn the id from their own PSYNC.
             actions += self._disconnect_sub_replicas(now_ms)
         self._stream.create_backlog()
@@ -567,16 +570,12 @@ class ReplicaSide:
             notice(f"Full sync, {reason}: {told}"),
         ]
 
-    def _fall_back_to_sync(self, line: str, now_ms: int) -> Actions:
+    def _fall_back_to_sync(self, now_ms: int) -> Actions:
         """A master from before PSYNC: it sends a snapshot for SYNC and knows no offsets."""
         self._announced = None
         self.sync = FullSync("sync_command", now_ms, self.address)
         self._enter(State.RECEIVE_FRAMING)
-        return [
-            notice(f"Master does not support PSYNC or is in error state (reply: {line})"),
-            notice("Retrying with SYNC..."),
-            Send(wire.SYNC),
-        ]
+        return [notice("Retrying with SYNC..."), Send(wire.SYNC)]
 
     def _take_framing(self, line: bytes, now_ms: int) -> Actions:
         """The line before the snapshot: how it ends, and how we take it in."""
@@ -585,7 +584,11 @@ class ReplicaSide:
         try:
             payload = self.payload = Payload.announced_by(line)
         except FramingError as error:
-            return self._abort_and_reconnect(warning(error.text), now_ms)
+            if not line.startswith(b"-"):
+                return self._abort_and_reconnect(warning(error.text), now_ms)
+            # It says why, and would say so again: asked at once, thousands of times a second.
+            self.sync = None
+            return self._refuse(warning(error.text + handshake.advice(line)))
         self._preview = Preview()
         if self.sync is not None:
             self.sync.enter(Phase.TRANSFER, now_ms)

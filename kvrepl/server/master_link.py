@@ -34,6 +34,7 @@ from kvrepl.replication.actions import Load
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.resp import StreamParser
 from kvrepl.server import children
+from kvrepl.server.clients import format_address
 from kvrepl.server.saver import LoadProgress, key_load_delay_s
 from kvrepl.server.tls import reason_of
 from rdb import RdbError
@@ -73,10 +74,10 @@ class MasterProtocol(asyncio.Protocol):
             self._link.lost(self, self.lost_reason)
 
     @property
-    def address(self) -> bytes:
-        """Where the master is, as CLIENT LIST shows it."""
-        host, port = self.transport.get_extra_info("peername")[:2]
-        return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
+    def addresses(self) -> tuple[bytes, bytes]:
+        """Where the master is, and where we are, as CLIENT LIST shows it."""
+        info = self.transport.get_extra_info
+        return format_address(info("peername")), format_address(info("sockname"))
 
     def abort(self) -> None:
         """Cut the connection (CLIENT KILL); it is reported as lost."""
@@ -430,7 +431,7 @@ class MasterLink:
         # A master may have more databases than we; it selects one before its next command.
         self.client.db = databases[db if db < len(databases) else 0]
         if self._protocol is not None:
-            self.client.addr = self._protocol.address
+            self.client.addr, self.client.laddr = self._protocol.addresses
             self.client.port = self._protocol
         # CLIENT LIST shows our master, and CLIENT KILL TYPE master cuts the link.
         engine.clients[self.client.id] = self.client

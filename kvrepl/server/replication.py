@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import REPLICAS
+from kvrepl.engine.description import told
 from kvrepl.errors import CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo
@@ -227,7 +228,7 @@ class ReplicationShell:
 
     def replicaof(self, client: Client, host: bytes | None, port: int) -> Reply:
         """REPLICAOF host port, REPLICAOF NO ONE."""
-        by = _described(client)
+        by = told(client)
         if host is None:
             reply, actions = self.machine.replicaof_no_one(self.now_ms(), by=by)
         else:
@@ -339,7 +340,7 @@ class ReplicationShell:
         offset = machine.history.offset
         behind = lagging(replicas, offset)
         for replica in behind:
-            log.notice(
+            log.warning(
                 f"Lagging replica {replica.name} reported offset {offset - replica.ack_offset}"
                 f" behind master, lag={replica.lag_seconds(self.now_ms())},"
                 f" state={replica.state.shown}."
@@ -514,7 +515,3 @@ def _saved_info(loaded: Loaded) -> SaveInfo | None:
 
 def _host_of(client: Client) -> bytes:
     return client.addr.rpartition(b":")[0].strip(b"[]")
-
-
-def _described(client: Client) -> str:
-    return f"id={client.id} addr={client.addr.decode()} name={client.name.decode()}"

@@ -14,6 +14,7 @@ import redis
 from tests.interop.conftest import Launcher
 from tests.interop.datasets import Load, populate
 from tests.interop.harness import (
+    Kind,
     Pair,
     Server,
     follow,
@@ -185,3 +186,27 @@ def test_client_list_shows_the_master_and_client_kill_cuts_its_link(
         lambda: sync_counts(master)[1] == partial + 1, "the link to be resumed", master, replica
     )
     wait_linked(replica)
+
+
+def test_log_tells_of_every_change_of_role(launch: Launcher, kind: Kind) -> None:
+    old, new = launch(kind), launch(kind)
+    follow(new, old.port)
+    since = {server: len(server.log_text()) for server in (old, new)}
+    replid, offset = position(old)
+
+    new.call("REPLICAOF", "NO", "ONE")
+    old.config_set(loglevel="warning")
+    old.wait_log(f"Connection with replica 127.0.0.1:{new.port} lost.", since=since[old])
+    follow(old, new.port)
+    new.config_set(loglevel="warning")
+    old.call("REPLICAOF", "NO", "ONE")
+    new.wait_log(f"Connection with replica 127.0.0.1:{old.port} lost.", since=since[new])
+
+    told = new.log_text()[since[new] :]
+    assert "Connection with master lost." in told
+    assert "Discarding previously cached master state." in told
+    assert f"Setting secondary replication ID to {replid}, valid up to offset: {offset + 1}" in told
+    assert "MASTER MODE enabled (user request from 'id=" in told
+    told = old.log_text()[since[old] :]  # warnings alone
+    assert f"Master replication ID changed to {position(new)[0]}" in told
+    assert f"Setting secondary replication ID to {position(new)[0]}, valid up to offset: " in told

@@ -394,12 +394,24 @@ def test_replica_endless_reply_line_is_refused() -> None:
     assert do.Close in kinds(shell.receive(b"+" + b"x" * 5000))
 
 
-@pytest.mark.parametrize("line", [b"-ERR no", b"*3", b"$nine", b"$-5"])
+@pytest.mark.parametrize("line", [b"*3", b"$nine", b"$-5"])
 def test_replica_bad_framing_line_reconnects_at_once(line: bytes) -> None:
     shell = ReplicaShell()
     shell.to_psync()
     actions = shell.receive(b"+FULLRESYNC %b 42\r\n%b\r\n" % (ID, line))
     assert kinds(actions) == [do.Close, do.Connect]
+
+
+@pytest.mark.parametrize("reply", [b"+FULLRESYNC %b 42" % ID, b"-NOAUTH Authentication required."])
+def test_replica_told_an_error_for_a_snapshot_asks_again_in_a_second(reply: bytes) -> None:
+    shell = ReplicaShell()
+    shell.to_psync()
+    actions = shell.receive(reply + b"\r\n-NOAUTH Authentication required.\r\n")
+    assert kinds(actions)[-1] is do.Close
+    told = "MASTER aborted replication with an error: NOAUTH Authentication required."
+    assert f"{told} (set masterauth" in texts(actions)
+    assert shell.replica.sync is None
+    assert kinds(shell.tick()) == [do.Connect]
 
 
 def test_replica_while_loading_keeps_the_master_informed_each_second() -> None:
