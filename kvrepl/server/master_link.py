@@ -120,6 +120,7 @@ class MasterLink:
         self._parser: StreamParser | None = None
         self._applied = StreamApplyState()
         self._offset = 0
+        self._held: list[bytes] = []
         self._disk_logged_ms = -DISK_LOG_PERIOD_MS
 
     def fds(self) -> list[int]:
@@ -439,12 +440,25 @@ class MasterLink:
         self._applied = StreamApplyState()
         self._offset = 0
 
+    def go_on(self) -> None:
+        """Clients are not paused any more: apply what came meanwhile."""
+        held, self._held = self._held, []
+        if held:
+            self.apply(b"".join(held))
+
     def apply(self, data: bytes) -> None:
-        """Run the commands that these bytes complete, and report what was applied."""
+        """Run the commands that these bytes complete, and report what was applied.
+
+        While clients are paused (CLIENT PAUSE, a shutdown that waits for those who follow us) the
+        stream waits as well, so that our offset stands still; the link is kept alive.
+        """
         parser, client = self._parser, self.client
         if parser is None or client is None:
             return
         engine = self._server.engine
+        if engine.gates & (gates.PAUSE_ALL | gates.PAUSE_WRITES):
+            self._held.append(data)
+            return
         replica = self._shell.machine.replica
         commands = parser.feed(data)
         if engine.gates & gates.DISK:
@@ -518,6 +532,7 @@ class MasterLink:
             self._server.engine.disconnect(self.client)
         self.client = None
         self._parser = None
+        self._held = []
 
 
 def _resume_reading(transport: Any) -> None:

@@ -285,6 +285,8 @@ class ReplicationShell:
         """A connection is gone: whatever it was to us."""
         self._waiting.remove(client.id)
         self.feeds.remove(client)
+        if self._server.exit_status is not None:
+            return  # the log has said its last word
         self.carry_out(self.machine.master.on_closed(client.id, self.now_ms()))
         self.diskless.read_more()  # it may have been the one that the others waited for
 
@@ -314,10 +316,8 @@ class ReplicationShell:
     # ------------------------------------------------------------------ shutdown
 
     def replicas_in_step(self) -> bool:
-        """Whether every replica has acknowledged the whole stream."""
+        """Whether every replica, ours or those of a chain below us, has acknowledged the stream."""
         machine = self.machine
-        if not machine.is_master:
-            return True
         return all(
             replica.ack_offset == machine.history.offset
             for replica in machine.master.replicas
@@ -325,7 +325,10 @@ class ReplicationShell:
         )
 
     def request_acks(self) -> None:
-        """Ask the replicas for their offsets now, even though writes are paused."""
+        """Ask the replicas for their offsets now, even though writes are paused.
+
+        A replica writes nothing into the stream; those below it tell each second.
+        """
         self.machine.master.request_acks()
         self.machine.master.flush_requests()
         self._server.turn.wake()
@@ -334,7 +337,7 @@ class ReplicationShell:
         """Tell the log which replicas lack something as we leave."""
         machine = self.machine
         replicas = machine.master.replicas
-        if not replicas or not machine.is_master:
+        if not replicas:
             return
         log = self._server.log
         offset = machine.history.offset
