@@ -19,6 +19,7 @@ from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.compression import Traffic
 from kvrepl.replication.fullsync import FullSync
 from kvrepl.replication.ring import Reader
+from kvrepl.resp.inline import split_inline
 
 MAX_ADDRESS_BYTES: Final = 255
 """The longest `REPLCONF ip-address` (Redis: NET_HOST_STR_LEN with its final zero)."""
@@ -207,7 +208,7 @@ class ReplicaLink:
         elif option == b"rdb-only":
             flag = integer(value)
             if flag not in (0, 1):
-                raise CommandError(b"ERR value is out of range, must be between 0 and 1")
+                raise CommandError(b"ERR value is out of range, value must between 0 and 1")
             self.rdb_only = flag == 1
         elif option == b"rdb-filter-only":
             self.requirements = _filter(value)
@@ -219,7 +220,10 @@ class ReplicaLink:
 def _filter(value: bytes) -> Requirements:
     """Parse the list of `rdb-filter-only`: what is not named is left out of the snapshot."""
     exclude_functions = True
-    for word in value.split():
+    words = split_inline(value)
+    if words is None:
+        raise CommandError(b"ERR Missing rdb-filter-only values")
+    for word in words:
         if word.lower() != b"functions":
             raise CommandError(b"ERR Unsupported rdb-filter-only option: " + word)
         exclude_functions = False
