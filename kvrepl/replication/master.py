@@ -54,7 +54,7 @@ from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.compression import LZ4, Traffic
 from kvrepl.replication.fullsync import Phase
 from kvrepl.replication.ledger import SyncLedger
-from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
+from kvrepl.replication.links import WAITING, ReplicaLink, ReplicaState, integer, options
 from kvrepl.replication.reasons import FullSyncReason
 from kvrepl.replication.ring import Ring
 from kvrepl.replication.settings import ReplicationSettings
@@ -379,6 +379,12 @@ class MasterSide:
     def awaits_child(self) -> bool:
         """Whether the snapshot of the running child is for a replica. O(replicas)."""
         return bool(self._in_state(ReplicaState.WAIT_BGSAVE_END))
+
+    @property
+    def needs_file(self) -> bool:
+        """Whether a replica waits for an RDB file, or is sent one. O(replicas)."""
+        early = (*WAITING, ReplicaState.SEND_BULK)
+        return any(replica.state in early for replica in self.replicas)
 
     def _in_state(self, state: ReplicaState) -> list[ReplicaLink]:
         return [replica for replica in self.replicas if replica.state is state]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 from kvrepl.engine import gates
 from kvrepl.engine.description import told
 from kvrepl.errors import StorageError
+from kvrepl.persistence.disk import discard
 from kvrepl.replication.compression import compress
 
 if TYPE_CHECKING:
@@ -79,12 +80,18 @@ class Feed:
 
 
 class Feeds:
-    """All links to replicas."""
+    """All links to replicas.
+
+    Attributes:
+        file_to_remove: an RDB file that was made for replicas alone, "" for none; removed after
+            use where rdb-del-sync-files says so and nothing else keeps data on disk.
+    """
 
     def __init__(self, server: Server, shell: ReplicationShell) -> None:
         self._server = server
         self._shell = shell
         self._feeds: dict[int, Feed] = {}
+        self.file_to_remove = ""
         self._last_raw: bytes | memoryview = b""
         self._last_frames = b""
 
@@ -280,6 +287,24 @@ class Feeds:
                 return
             self._write(feed, chunk)
             self._shell.machine.master.snapshot_sent(feed.client.id, len(chunk), feed.file_bytes)
+
+    def remove_file(self) -> None:
+        """Remove the file that replicas were sent, when none needs it any more. O(replicas).
+
+        Source: replication.c (removeRDBUsedToSyncReplicas).
+        """
+        server, name = self._server, self.file_to_remove
+        config = server.config
+        if not name or not config.rdb_del_sync_files:
+            self.file_to_remove = ""
+            return
+        if config.save or config.appendonly or self._shell.machine.master.needs_file:
+            return
+        self.file_to_remove = ""
+        server.log.notice(
+            f"Removing {name}, which was made for replicas (rdb-del-sync-files, no persistence)"
+        )
+        discard(server.disk, name)
 
     # -------------------------------------------------------- diskless snapshot
 

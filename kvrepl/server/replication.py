@@ -37,7 +37,7 @@ from kvrepl.replication.report import info_fields, role_reply
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.wire import is_replid
-from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+from kvrepl.resp.values import BLOCKED, NO_REPLY, OK, Reply
 from kvrepl.server.diskless import Diskless
 from kvrepl.server.feeds import Feeds
 from kvrepl.server.master_link import MasterLink
@@ -197,6 +197,7 @@ class ReplicationShell:
             self.carry_out(self.machine.tick(now_ms))
         self.diskless.tick()
         self.feeds.check_limits()
+        self.feeds.remove_file()
 
     # ------------------------------------------------------------------ commands
 
@@ -240,6 +241,9 @@ class ReplicationShell:
                 from_replica=client.is_replica,
             )
         self.carry_out(actions)
+        if host is not None and reply is OK:
+            # Who waits for a key would wait for another master's, or on a replica for nothing.
+            self._server.engine.blocking.fail_all(UNBLOCKED)
         return reply
 
     def failover(self, argv: list[bytes]) -> Reply:
@@ -383,6 +387,8 @@ class ReplicationShell:
         master = self.machine.master
         if action.target is Target.DISK:
             started = server.saver.bgsave(info, for_replicas=True)
+            if started:
+                self.feeds.file_to_remove = server.saver.file
         else:
             started = self.diskless.start(info, action)
         if started:
@@ -465,7 +471,7 @@ class ReplicationShell:
         engine.is_replica = role is Role.REPLICA
         server.log.role = "S" if engine.is_replica else "M"
         if engine.is_replica:
-            engine.blocking.fail_all(UNBLOCKED)
+            engine.blocking.fail_all(UNBLOCKED)  # also where no command asked: FAILOVER
             server.config.replicaof = (self.machine.replica.host, self.machine.replica.port)
         else:
             server.config.replicaof = None

@@ -210,3 +210,20 @@ def test_log_tells_of_every_change_of_role(launch: Launcher, kind: Kind) -> None
     told = old.log_text()[since[old] :]  # warnings alone
     assert f"Master replication ID changed to {position(new)[0]}" in told
     assert f"Setting secondary replication ID to {position(new)[0]}, valid up to offset: " in told
+
+
+def test_reader_that_waits_on_a_replica_is_told_of_another_master(
+    launch: Launcher, kind: Kind
+) -> None:
+    first, second, replica = launch(kind), launch(kind), launch(kind)
+    follow(replica, first.port)
+    waiting = replica.client().connection_pool.get_connection()
+    waiting.send_command("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+    wait_until(lambda: replica.info("clients")["blocked_clients"] == 1, "it waits", replica)
+
+    replica.call("REPLICAOF", "127.0.0.1", first.port)  # the same one: nothing happens
+    assert replica.info("clients")["blocked_clients"] == 1
+    follow(replica, second.port)
+
+    with pytest.raises(redis.ResponseError, match=r"^UNBLOCKED force unblock from blocking"):
+        waiting.read_response()
