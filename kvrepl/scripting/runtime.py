@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
-from kvrepl.engine import gates
+from kvrepl.engine import admission, gates
 from kvrepl.errors import NOT_INTEGER, CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.resp.values import OK, Reply
@@ -97,6 +97,7 @@ class Scripting:
         Raises:
             CommandError: it cannot be found, compiled or run now, or ended in an error.
         """
+        self._show(caller, argv)
         scripts = self.scripts
         if by_sha and len(argv[1]) != SHA1_DIGITS:
             raise NO_SCRIPT
@@ -105,8 +106,14 @@ class Scripting:
         run = self._start(caller, argv, script.sha, script.flags, True, read_only)
         return self._carry_out(run, scripts.run, script, argv[3:end], argv[end:])
 
+    def _show(self, caller: Client, argv: list[bytes]) -> None:
+        """Let MONITOR show the call of a script before what that calls."""
+        if self._engine.gates & gates.MONITORED:
+            admission.show(self._engine, caller, caller.addr, argv)
+
     def call_function(self, caller: Client, argv: list[bytes], *, read_only: bool) -> Reply:
         """FCALL and FCALL_RO; see `eval`."""
+        self._show(caller, argv)
         function = self.functions.find(argv[1])
         if function is None:
             raise NO_FUNCTION
