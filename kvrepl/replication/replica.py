@@ -382,7 +382,7 @@ class ReplicaSide:
             raise CommandError(b"LOADING Redis is loading the dataset in memory")
         actions: Actions = []
         if self.state is State.TRANSFER:
-            actions.append(AbortTransfer(self._load))
+            actions.append(AbortTransfer(self._load, unwanted=True))
         if self.state is State.CONNECTED:
             actions += [warning("Connection with master lost."), LinkDown()]
             self.down_since_ms = now_ms
@@ -420,7 +420,7 @@ class ReplicaSide:
         self._enter(State.REFUSED)
         self.sync = None
         text = reasons.refused_empty_master(self.address)
-        return [warning(text), AbortTransfer(self._load, refused=True), Close()]
+        return [warning(text), AbortTransfer(self._load, unwanted=True), Close()]
 
     def _reconsider(self, now_ms: int) -> Actions:
         """Ask the refused master again as soon as its answer would be taken."""

@@ -375,9 +375,9 @@ class MasterLink:
         self._server.engine.tracking.flushed()
         self._server.engine.settle()
 
-    def abort_transfer(self, *, refused: bool) -> None:
+    def abort_transfer(self, *, unwanted: bool) -> None:
         """The snapshot will not be completed, or is not wanted."""
-        if not self._failure and not refused:
+        if not self._failure and not unwanted:
             self._server.log.warning(
                 f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
             )

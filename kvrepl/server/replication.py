@@ -448,8 +448,8 @@ class ReplicationShell:
                 link.chunk(data)
             case do.LoadSnapshot():
                 link.load_snapshot()
-            case do.AbortTransfer(_, refused):
-                link.abort_transfer(refused=refused)
+            case do.AbortTransfer(_, unwanted):
+                link.abort_transfer(unwanted=unwanted)
             case do.LinkUp(db):
                 link.up(db)
             case do.ApplyStream(data):
