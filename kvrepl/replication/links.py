@@ -17,7 +17,7 @@ from kvrepl.numbers import parse_int
 from kvrepl.replication.actions import LinkId, Requirements
 from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.compression import Traffic
-from kvrepl.replication.fullsync import FullSync
+from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.ring import Reader
 from kvrepl.resp.inline import split_inline
 
@@ -145,6 +145,20 @@ class ReplicaLink:
         if self.reader is not None:
             self.reader.leave(now_ms)
             self.reader = None
+
+    def leave(self, now_ms: int) -> None:
+        """It is no replica any more: let go of all that was kept for it. O(readers)."""
+        self.enter(ReplicaState.NONE)
+        self.sync = None
+        self.leave_ring(now_ms)
+        if self.cursor is not None:
+            self.cursor.close()
+            self.cursor = None
+
+    def enter_phase(self, phase: Phase, now_ms: int) -> None:
+        """The full sync it goes through, if any, has come to its next phase."""
+        if self.sync is not None:
+            self.sync.enter(phase, now_ms)
 
     def enter(self, state: ReplicaState) -> None:
         """Change its state, as TRANSITIONS allows."""

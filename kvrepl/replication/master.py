@@ -264,7 +264,7 @@ class MasterSide:
                 continue
             replica.enter(ReplicaState.SEND_BULK)
             if ring is None:
-                self._enter_phase(replica, Phase.TRANSFER, now_ms)
+                replica.enter_phase(Phase.TRANSFER, now_ms)
                 actions.append(StartTransfer(replica.link))
         return actions + self._start_pending(now_ms)
 
@@ -408,10 +408,6 @@ class MasterSide:
             actions += self.syncs.close(replica, now_ms)
         return actions
 
-    def _enter_phase(self, replica: ReplicaLink, phase: Phase, now_ms: int) -> None:
-        if replica.sync is not None:
-            replica.sync.enter(phase, now_ms)
-
     def _backlog_cursor(self, offset: int) -> Cursor:
         backlog = self._stream.backlog
         assert backlog is not None, "replicas attached and no backlog"
@@ -512,7 +508,7 @@ class MasterSide:
         replica.initial_offset = offset
         replica.enter(ReplicaState.WAIT_BGSAVE_END)
         phase = Phase.TRANSFER if self.child is Child.SOCKETS else Phase.SAVE
-        self._enter_phase(replica, phase, now_ms)
+        replica.enter_phase(phase, now_ms)
         self._stream.force_select()
         actions: Actions = []
         if not replica.pre_psync:
@@ -564,7 +560,7 @@ class MasterSide:
 
     def _put_online(self, replica: ReplicaLink, now_ms: int) -> Actions:
         replica.enter(ReplicaState.ONLINE)
-        self._enter_phase(replica, Phase.LOAD, now_ms)
+        replica.enter_phase(Phase.LOAD, now_ms)
         self.syncs.remember(replica)
         # Not its last sign of life: it could be loading, and is given the whole repl-timeout.
         replica.ack_at_ms = now_ms
@@ -612,13 +608,8 @@ class MasterSide:
     def _forget(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Take a replica off the list; kill the child that only it waited for."""
         waited = replica.state is ReplicaState.WAIT_BGSAVE_END
-        replica.enter(ReplicaState.NONE)
-        replica.sync = None
-        replica.leave_ring(now_ms)
+        replica.leave(now_ms)
         self.replicas.remove(replica)
-        if replica.cursor is not None:
-            replica.cursor.close()
-            replica.cursor = None
         if not self.replicas:
             self.no_replicas_since_ms = now_ms
         self.count_good_replicas(now_ms)

@@ -410,7 +410,7 @@ def test_replica_told_an_error_for_a_snapshot_asks_again_in_a_second(reply: byte
     assert kinds(actions)[-1] is do.Close
     told = "MASTER aborted replication with an error: NOAUTH Authentication required."
     assert f"{told} (set masterauth" in texts(actions)
-    assert shell.replica.sync is None
+    assert shell.replica.intake is None
     assert kinds(shell.tick()) == [do.Connect]
 
 
