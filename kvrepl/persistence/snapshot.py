@@ -27,7 +27,7 @@ from kvrepl.datatypes.records import from_rdb
 from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.walk import encode_segment
-from rdb import Aux, Function, Key, RdbError, RdbReader, SelectDb, Stream
+from rdb import Aux, End, Function, Key, RdbError, RdbReader, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.keys import load_keys
 from rdb.writer import Accesses
@@ -237,6 +237,8 @@ class SnapshotLoader:
                 self._tell(record.key, record.value)
             elif isinstance(record, Function):
                 self.loaded.functions.append(record.code)
+            elif isinstance(record, End) and record.checksum == "disabled":
+                self._log("RDB file was saved with checksum disabled: no check performed.")
 
     def _tell(self, key: bytes, value: bytes) -> None:
         """Log what the file says of itself: who made it, when, of how much."""

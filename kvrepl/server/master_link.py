@@ -521,8 +521,9 @@ class MasterLink:
     def _failed(self, argv: list[bytes], error: CommandError) -> None:
         server = self._server
         server.engine.stats.unexpected_error_replies += 1
+        text = error.text.removeprefix(b"ERR ").decode(errors="backslashreplace")
         server.log.warning(
-            f"== CRITICAL == This replica is sending an error to its master: '{error}' after"
+            f"== CRITICAL == This replica is sending an error to its master: '{text}' after"
             f" processing the command '{argv[0].decode(errors='backslashreplace').lower()}'"
         )
 

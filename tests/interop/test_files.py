@@ -205,3 +205,15 @@ def test_log_tells_of_the_file_that_is_loaded(launch: Launcher, pair: Pair) -> N
     assert version and version[1] == writer.info("server")["redis_version"]
     assert age and int(age[1]) < 60
     assert re.search(r"RDB memory usage when created \d+\.\d\d Mb\n", told)
+    assert "checksum disabled" not in told
+
+
+def test_log_tells_that_nobody_checks_a_file_without_a_checksum(
+    launch: Launcher, pair: Pair
+) -> None:
+    writer = launch(pair.master, rdbchecksum="no")
+    writer.call("SAVE")
+    reader = launch.prepare(pair.replica)
+    shutil.copy(writer.folder / "dump.rdb", reader.folder)
+    reader.start()
+    assert "RDB file was saved with checksum disabled: no check performed." in reader.log_text()
