@@ -91,7 +91,7 @@ def fcall_ro(c: Client, argv: list[bytes]) -> Reply:
 def _show(c: Client, argv: list[bytes]) -> None:
     """Show a script to monitors, before the commands that it calls."""
     if c.engine.monitors:
-        admission.show(c.engine, c, argv)
+        admission.show(c.engine, c, c.addr, argv)
 
 
 # ------------------------------------------------------------------------------ SCRIPT

@@ -277,15 +277,21 @@ def discard(engine: Engine, client: Client) -> None:
 
 
 def feed_monitors(engine: Engine, client: Client, command: Command, argv: Sequence[bytes]) -> None:
-    """Show a command to those who called MONITOR, unless it is none of their business."""
+    """Show a command to those who called MONITOR, unless its kind is not shown."""
     if "admin" not in command.flags and "skip_monitor" not in command.flags:
-        show(engine, client, argv)
+        show(engine, client, client.addr, argv)
 
 
-def show(engine: Engine, client: Client, argv: Sequence[bytes]) -> None:
-    """Show a request to those who called MONITOR. O(arguments * monitors)."""
+def show(engine: Engine, client: Client, who: bytes, argv: Sequence[bytes]) -> None:
+    """Show a request to those who called MONITOR.
+
+    Args:
+        engine: whose monitors.
+        client: in whose database it runs.
+        who: from where it came: an address, or `lua`.
+        argv: the request.
+    """
     now_ms = engine.keyspace.now_ms
-    who = b"lua" if engine.depth and client.is_master else client.addr
     line = b"%d.%06d [%d %b] %b" % (
         now_ms // 1000,
         now_ms % 1000 * 1000,

@@ -76,6 +76,11 @@ def _flags_of(client: Client) -> bytes:
     return b"".join(letter for holds, letter in letters if holds) or b"N"
 
 
+def told(client: Client) -> str:
+    """A client as the log tells of it: its line of CLIENT LIST, printable."""
+    return describe(client).decode(errors="backslashreplace")
+
+
 def describe(client: Client) -> bytes:
     """A line of CLIENT LIST. The sizes are what they are here; the fields are Redis's."""
     engine = client.engine

@@ -355,6 +355,7 @@ class Engine:
 
     def _careful(self, client: Client, argv: list[bytes]) -> Reply:
         quiet = client.gates & gates.QUIET
+        client.last_command = None  # what follows may be no command
         try:
             command = client.last_command = admission.look_up(self, client, argv)
             reply = admission.admit(self, client, command, argv)

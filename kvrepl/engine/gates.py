@@ -69,7 +69,7 @@ def mask_of(name: str, flags: frozenset[str]) -> int:
     if "write" in flags:
         mask |= DISK | FEW_REPLICAS | READONLY | PAUSE_WRITES
     if "may_replicate" in flags:
-        mask |= PAUSE_WRITES
+        mask |= PAUSE_WRITES | REPLICA
     if "denyoom" in flags:
         mask |= OOM
     if "write" in flags or "readonly" in flags:

@@ -380,6 +380,9 @@ class Database(Segmented):
             self.expiring += 1
         expires[key] = expires_at_ms
         i = hash(key) & (self.least - 1)
+        keyspace = self.keyspace
+        if keyspace.writable_replica and keyspace.expiry_mode == HIDE:
+            keyspace.local_expiry.remember(self.index, key)
         if expires_at_ms < self.due_ms[i]:
             self.due_ms[i] = expires_at_ms
             if expires_at_ms < self.earliest_ms:

@@ -18,6 +18,7 @@ from kvrepl.keyspace import database
 from kvrepl.keyspace.access import Access
 from kvrepl.keyspace.database import Database
 from kvrepl.keyspace.garbage import Garbage
+from kvrepl.keyspace.local_expiry import LocalExpiry
 from kvrepl.resp import ACCELERATED
 
 
@@ -59,6 +60,7 @@ class Keyspace:
         notify_flags: the classes of notifications switched on.
         tracking: whether any client tracks keys.
         access: keeps when or how often keys are used; None while nothing needs it.
+        local_expiry: keys with a time to live that were written on this replica itself.
         garbage: what was dropped and is freed in slices by the shell.
     """
 
@@ -71,6 +73,7 @@ class Keyspace:
         "garbage",
         "hits",
         "limits",
+        "local_expiry",
         "misses",
         "notify_flags",
         "now_ms",
@@ -90,6 +93,7 @@ class Keyspace:
         self.notify_flags = 0
         self.tracking = False
         self.hits = self.misses = self.expired = 0
+        self.local_expiry = LocalExpiry()
         self.garbage = Garbage()
         self.sink: Sink = _Deaf()
 
@@ -120,6 +124,7 @@ class Keyspace:
             How many keys there were.
         """
         removed = 0
+        self.local_expiry.clear()
         for db in self.databases:
             removed += len(db)
             old = db.clear()

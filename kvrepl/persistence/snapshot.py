@@ -27,7 +27,7 @@ from kvrepl.datatypes.records import from_rdb
 from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.walk import encode_segment
-from rdb import Aux, Function, Key, RdbError, RdbReader, ResizeDb, SelectDb, Stream
+from rdb import Aux, End, Function, Key, RdbError, RdbReader, ResizeDb, SelectDb, Stream
 from rdb.constants import TYPE_STRING
 from rdb.keys import load_keys
 from rdb.writer import Accesses
@@ -238,13 +238,24 @@ class SnapshotLoader:
                 self._db = record.db
             elif isinstance(record, Aux):
                 self.loaded.aux[record.key] = record.value
-                if record.key.startswith(b"%"):
-                    self._log(
-                        f"RDB '{record.key.decode(errors='replace')}':"
-                        f" {record.value.decode(errors='replace')}"
-                    )
+                self._tell(record.key, record.value)
             elif isinstance(record, Function):
                 self.loaded.functions.append(record.code)
+            elif isinstance(record, End) and record.checksum == "disabled":
+                self._log("RDB file was saved with checksum disabled: no check performed.")
+
+    def _tell(self, key: bytes, value: bytes) -> None:
+        """Log what the file says of itself: who made it, when, of how much."""
+        text, number = value.decode(errors="backslashreplace"), parse_int(value)
+        if key == b"redis-ver":
+            self._log(f"Loading RDB produced by version {text}")
+        elif key == b"ctime" and number is not None:
+            age_s = self._keyspace.now_ms // 1000 - number
+            self._log(f"RDB age {max(age_s, 0)} seconds")
+        elif key == b"used-mem" and number is not None:
+            self._log(f"RDB memory usage when created {number / (1 << 20):.2f} Mb")
+        elif key.startswith(b"%"):
+            self._log(f"RDB '{key.decode(errors='backslashreplace')}': {text}")
 
     def close(self) -> Loaded:
         """Say that there is no more; returns what was found.

@@ -172,11 +172,12 @@ class AbortTransfer(NamedTuple):
 
     Attributes:
         load: how it was taken in.
-        refused: it is whole, and not wanted; otherwise it will not be completed.
+        unwanted: it is refused, or the operator has turned to another role or master; otherwise
+            it will not be completed, which is told as an error.
     """
 
     load: Load
-    refused: bool = False
+    unwanted: bool = False
 
 
 class LinkUp(NamedTuple):

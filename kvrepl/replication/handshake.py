@@ -13,6 +13,7 @@ from typing import Final, NamedTuple
 
 from kvrepl.errors import ProtocolError
 from kvrepl.replication import wire
+from kvrepl.replication.actions import Log, notice, warning
 from kvrepl.replication.compression import LZ4
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import State
@@ -160,6 +161,25 @@ def parse_psync_reply(line: bytes) -> PsyncReply:
         return PsyncReply(PsyncOutcome.CONTINUE, named, 0, line)
     later = line.startswith(_TRY_LATER)
     return PsyncReply(PsyncOutcome.LATER if later else PsyncOutcome.UNSUPPORTED, None, 0, line)
+
+
+def refusal(reply: PsyncReply) -> Log:
+    """Return what to log of a reply to PSYNC that leads to no link."""
+    line = shown(reply.line)
+    if reply.outcome is PsyncOutcome.LATER:
+        return notice(f"Master is currently unable to PSYNC but should be in the future: {line}")
+    if reply.line.startswith(b"-ERR"):
+        return notice(f"Master does not support PSYNC or is in error state (reply: {line})")
+    return warning(f"Unexpected reply to PSYNC from master: {line}{advice(reply.line)}")
+
+
+def advice(line: bytes) -> str:
+    """Return what an operator can do about a master's error line, empty where unknown. O(1)."""
+    if line.startswith(b"-NOAUTH"):
+        return " (set masterauth, and masteruser where the master has ACL users)"
+    if line.startswith(b"-NOPERM"):
+        return " (a user that replicates needs +psync +replconf +ping on the master)"
+    return ""
 
 
 def shown(line: bytes) -> str:

@@ -17,8 +17,9 @@ from kvrepl.numbers import parse_int
 from kvrepl.replication.actions import LinkId, Requirements
 from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.compression import Traffic
-from kvrepl.replication.fullsync import FullSync
+from kvrepl.replication.fullsync import FullSync, Phase
 from kvrepl.replication.ring import Reader
+from kvrepl.resp.inline import split_inline
 
 MAX_ADDRESS_BYTES: Final = 255
 """The longest `REPLCONF ip-address` (Redis: NET_HOST_STR_LEN with its final zero)."""
@@ -145,6 +146,20 @@ class ReplicaLink:
             self.reader.leave(now_ms)
             self.reader = None
 
+    def leave(self, now_ms: int) -> None:
+        """It is no replica any more: let go of all that was kept for it. O(readers)."""
+        self.enter(ReplicaState.NONE)
+        self.sync = None
+        self.leave_ring(now_ms)
+        if self.cursor is not None:
+            self.cursor.close()
+            self.cursor = None
+
+    def enter_phase(self, phase: Phase, now_ms: int) -> None:
+        """The full sync it goes through, if any, has come to its next phase."""
+        if self.sync is not None:
+            self.sync.enter(phase, now_ms)
+
     def enter(self, state: ReplicaState) -> None:
         """Change its state, as TRANSITIONS allows."""
         assert state in TRANSITIONS[self.state], (self.state, state)
@@ -207,7 +222,7 @@ class ReplicaLink:
         elif option == b"rdb-only":
             flag = integer(value)
             if flag not in (0, 1):
-                raise CommandError(b"ERR value is out of range, must be between 0 and 1")
+                raise CommandError(b"ERR value is out of range, value must between 0 and 1")
             self.rdb_only = flag == 1
         elif option == b"rdb-filter-only":
             self.requirements = _filter(value)
@@ -219,7 +234,10 @@ class ReplicaLink:
 def _filter(value: bytes) -> Requirements:
     """Parse the list of `rdb-filter-only`: what is not named is left out of the snapshot."""
     exclude_functions = True
-    for word in value.split():
+    words = split_inline(value)
+    if words is None:
+        raise CommandError(b"ERR Missing rdb-filter-only values")
+    for word in words:
         if word.lower() != b"functions":
             raise CommandError(b"ERR Unsupported rdb-filter-only option: " + word)
         exclude_functions = False

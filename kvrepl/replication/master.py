@@ -54,7 +54,7 @@ from kvrepl.replication.backlog import Cursor
 from kvrepl.replication.compression import LZ4, Traffic
 from kvrepl.replication.fullsync import Phase
 from kvrepl.replication.ledger import SyncLedger
-from kvrepl.replication.links import ReplicaLink, ReplicaState, integer, options
+from kvrepl.replication.links import WAITING, ReplicaLink, ReplicaState, integer, options
 from kvrepl.replication.reasons import FullSyncReason
 from kvrepl.replication.ring import Ring
 from kvrepl.replication.settings import ReplicationSettings
@@ -204,7 +204,8 @@ class MasterSide:
         known = self._links.pop(link, None)
         if known is None or not known.is_replica:
             return []
-        return [notice(f"Connection with replica {known.name} lost."), *self._forget(known, now_ms)]
+        text = f"Connection with replica {known.name} lost."
+        return [warning(text), *self._forget(known, now_ms)]
 
     # --- children -----------------------------------------------------------------------------
 
@@ -263,7 +264,7 @@ class MasterSide:
                 continue
             replica.enter(ReplicaState.SEND_BULK)
             if ring is None:
-                self._enter_phase(replica, Phase.TRANSFER, now_ms)
+                replica.enter_phase(Phase.TRANSFER, now_ms)
                 actions.append(StartTransfer(replica.link))
         return actions + self._start_pending(now_ms)
 
@@ -362,6 +363,7 @@ class MasterSide:
         """Disconnect every replica: what they follow is about to be another history."""
         actions: Actions = []
         for replica in list(self.replicas):
+            actions.append(warning(f"Connection with replica {replica.name} lost."))
             actions += self._disconnect(replica, now_ms)
         return actions
 
@@ -377,6 +379,12 @@ class MasterSide:
     def awaits_child(self) -> bool:
         """Whether the snapshot of the running child is for a replica. O(replicas)."""
         return bool(self._in_state(ReplicaState.WAIT_BGSAVE_END))
+
+    @property
+    def needs_file(self) -> bool:
+        """Whether a replica waits for an RDB file, or is sent one. O(replicas)."""
+        early = (*WAITING, ReplicaState.SEND_BULK)
+        return any(replica.state in early for replica in self.replicas)
 
     def _in_state(self, state: ReplicaState) -> list[ReplicaLink]:
         return [replica for replica in self.replicas if replica.state is state]
@@ -399,10 +407,6 @@ class MasterSide:
                 actions += self._start_stream(replica)
             actions += self.syncs.close(replica, now_ms)
         return actions
-
-    def _enter_phase(self, replica: ReplicaLink, phase: Phase, now_ms: int) -> None:
-        if replica.sync is not None:
-            replica.sync.enter(phase, now_ms)
 
     def _backlog_cursor(self, offset: int) -> Cursor:
         backlog = self._stream.backlog
@@ -504,7 +508,7 @@ class MasterSide:
         replica.initial_offset = offset
         replica.enter(ReplicaState.WAIT_BGSAVE_END)
         phase = Phase.TRANSFER if self.child is Child.SOCKETS else Phase.SAVE
-        self._enter_phase(replica, phase, now_ms)
+        replica.enter_phase(phase, now_ms)
         self._stream.force_select()
         actions: Actions = []
         if not replica.pre_psync:
@@ -549,14 +553,14 @@ class MasterSide:
         return [
             *self._put_online(replica, now_ms),
             notice(
-                f"Streamed replica with replica {replica.name} via socket succeeded. Waiting for "
-                "REPLCONF ACK from replica to enable streaming"
+                f"Streamed RDB transfer with replica {replica.name} succeeded (socket). Waiting "
+                "for REPLCONF ACK from replica to enable streaming"
             ),
         ]
 
     def _put_online(self, replica: ReplicaLink, now_ms: int) -> Actions:
         replica.enter(ReplicaState.ONLINE)
-        self._enter_phase(replica, Phase.LOAD, now_ms)
+        replica.enter_phase(Phase.LOAD, now_ms)
         self.syncs.remember(replica)
         # Not its last sign of life: it could be loading, and is given the whole repl-timeout.
         replica.ack_at_ms = now_ms
@@ -604,13 +608,8 @@ class MasterSide:
     def _forget(self, replica: ReplicaLink, now_ms: int) -> Actions:
         """Take a replica off the list; kill the child that only it waited for."""
         waited = replica.state is ReplicaState.WAIT_BGSAVE_END
-        replica.enter(ReplicaState.NONE)
-        replica.sync = None
-        replica.leave_ring(now_ms)
+        replica.leave(now_ms)
         self.replicas.remove(replica)
-        if replica.cursor is not None:
-            replica.cursor.close()
-            replica.cursor = None
         if not self.replicas:
             self.no_replicas_since_ms = now_ms
         self.count_good_replicas(now_ms)

@@ -17,7 +17,8 @@ for a dataset with some: the link goes to REFUSED, nothing of ours changes, and 
 again until an operator decides (REPLICAOF asks anew, the setting turned off accepts). Otherwise a
 master that lost its files would, by restarting, empty every copy.
 
-Retries. A refused handshake waits for the next second; a lost link, an aborted transfer and a
+Retries. A refused handshake waits for the next second, and so does an error in place of a
+snapshot (Redis asks again at once, and fills both logs); a lost link, an aborted transfer and a
 timeout reconnect at once, before the master's backlog moves on.
 
 Source: Redis 7.0, replication.c (syncWithMaster, slaveTryPartialResynchronization,
@@ -35,7 +36,6 @@ from kvrepl.replication.actions import (
     AbortTransfer,
     Actions,
     ApplyStream,
-    BeginTransfer,
     Chunk,
     Close,
     Connect,
@@ -50,10 +50,10 @@ from kvrepl.replication.actions import (
 )
 from kvrepl.replication.apply import Unapplied
 from kvrepl.replication.compression import CorruptFrame, Decompressor
-from kvrepl.replication.fullsync import FullSync, Phase
+from kvrepl.replication.fullsync import FullSync
 from kvrepl.replication.handshake import LineReader, PsyncOutcome, PsyncReply
+from kvrepl.replication.intake import Intake
 from kvrepl.replication.payload import FramingError, Payload, choose_load
-from kvrepl.replication.preview import Preview
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.states import TRANSITIONS, State
 from kvrepl.replication.stream import Stream
@@ -74,7 +74,8 @@ class ReplicaSide:
     Attributes:
         pending: stream bytes that the shell has and has not reported as applied.
         decompressor: what comes is compressed; None where it is not.
-        sync: the full sync under way, last_sync the last one that succeeded; None where none.
+        intake: the snapshot that arrives or is loaded; None in other states.
+        last_sync: the last full sync that succeeded, None where there was none.
     """
 
     def __init__(
@@ -94,23 +95,17 @@ class ReplicaSide:
         self.failing_over = False
         self.down_since_ms: int | None = None
         self.last_io_ms = 0
-        self.payload: Payload | None = None
         self.pre_psync = False
         self._settings = settings
         self._stream = stream
         self._disconnect_sub_replicas = disconnect_sub_replicas
         self._dataset_is_empty = dataset_is_empty
         self._on_psync_outcome = on_psync_outcome
-        self._announced: tuple[bytes, int] | None = None
-        self._load = Load.FROM_FILE
         self._line = LineReader()
         self._held = b""
         self._awaited: deque[handshake.Request] = deque()
-        self._ack_at_once = False
-        self._lost_while_loading = False
-        self._preview = Preview()
         self._holds_nothing = "it has never been synchronized"
-        self.sync: FullSync | None = None
+        self.intake: Intake | None = None
         self.last_sync: FullSync | None = None
         self.pending = Unapplied()
         self.decompressor: Decompressor | None = None
@@ -147,7 +142,7 @@ class ReplicaSide:
         """Leave the master for good: there is nothing to be resumed any more."""
         actions = self._leave_link(now_ms)
         self._enter(State.NONE)
-        self.resume_db = None
+        actions += self._discard_cached_master()
         self._holds_nothing = "it was a master"
         self.down_since_ms = None
         return actions
@@ -208,7 +203,8 @@ class ReplicaSide:
             return self._disconnected(now_ms)
         if self.state is State.LOADING:
             # Every byte of the snapshot is here; the load is worth finishing.
-            self._lost_while_loading = True
+            assert self.intake is not None
+            self.intake.link_lost = True
             return []
         if self.syncing:
             text = f"I/O error trying to sync with MASTER: {reason}"
@@ -251,10 +247,17 @@ class ReplicaSide:
             self._stream.relay(data)
 
     def acknowledge(self) -> Actions:
-        """Tell the master our offset: each second, after a diskless load, and on GETACK."""
-        if self.state is not State.CONNECTED or self.pre_psync:
+        """Tell the master our offset: each second, after a diskless load, and on GETACK.
+
+        A master that named no offset (SYNC) is told none, but hears of us after a diskless load,
+        which it takes for done then: a stream that waits for that would never begin.
+        """
+        if self.state is not State.CONNECTED:
             return []
-        return [Send(wire.acknowledge(self._stream.history.offset))]
+        if not self.pre_psync:
+            return [Send(wire.acknowledge(self._stream.history.offset))]
+        diskless = self.last_sync is not None and self.last_sync.diskless
+        return [Send(wire.acknowledge(wire.NO_OFFSET))] if diskless else []
 
     # --- the snapshot -------------------------------------------------------------------------
 
@@ -267,26 +270,30 @@ class ReplicaSide:
         """
         if self.state is not State.LOADING:
             return []
+        intake, self.intake = self.intake, None
+        assert intake is not None
         if not ok:
-            text = "Failed trying to load the MASTER synchronization DB"
-            lost, self._lost_while_loading = self._lost_while_loading, False
-            return self._abort_and_reconnect(warning(text), now_ms, close=not lost, drop=False)
-        actions = self._give_up_dataset(now_ms) if self._load is Load.SWAP else []
+            reason = warning("Failed trying to load the MASTER synchronization DB")
+            stands = not intake.link_lost
+            return self._abort_and_reconnect(reason, now_ms, close=stands, drop=False)
+        actions = self._give_up_dataset(now_ms) if intake.load is Load.SWAP else []
         history = self._stream.history
-        self.pre_psync = self._announced is None
-        if self._announced is not None:
-            history.adopt(*self._announced)
+        self.pre_psync = intake.announced is None
+        if intake.announced is not None:
+            history.adopt(*intake.announced)
             self.resume_db = stream_db
         else:
             history.detach()
             self._holds_nothing = "its master named no place in its history"
         self._stream.create_backlog()
         actions.append(notice("MASTER <-> REPLICA sync: Finished with success"))
-        if self.sync is not None:
-            self.sync.end(now_ms)
-            self.last_sync, self.sync = self.sync, None
-            actions.append(notice(f"Full sync, {self.last_sync.reason}: {self.last_sync.told()}"))
-        return actions + self._begin_stream(stream_db, now_ms)
+        sync = self.last_sync = intake.sync
+        sync.end(now_ms)
+        actions.append(notice(f"Full sync, {sync.reason}: {sync.told()}"))
+        if intake.link_lost:
+            self._enter(State.CONNECTED)
+            return actions + self._disconnected(now_ms)
+        return actions + self._begin_stream(stream_db, now_ms, acknowledge=sync.diskless)
 
     # --- time ---------------------------------------------------------------------------------
 
@@ -296,7 +303,7 @@ class ReplicaSide:
         if state is State.NONE:
             return []
         if state is State.LOADING:
-            return [] if self._lost_while_loading else [Send(wire.KEEPALIVE)]
+            return [] if self.intake is None or self.intake.link_lost else [Send(wire.KEEPALIVE)]
         if state is State.REFUSED:
             return self._reconsider(now_ms)
         if state is State.CONNECT:
@@ -326,12 +333,11 @@ class ReplicaSide:
 
     def _connect(self, now_ms: int) -> Actions:
         self._enter(State.CONNECTING)
-        self.sync = None
+        self.intake = None
         self.last_io_ms = now_ms
         self._line.clear()
         self._held = b""
         self.decompressor = None
-        self._ack_at_once = self._lost_while_loading = False
         return [notice("MASTER <-> REPLICA sync started"), Connect(self.host, self.port)]
 
     def _refuse(self, reason: Log) -> Actions:
@@ -349,8 +355,8 @@ class ReplicaSide:
             drop: the shell holds a part of a snapshot.
         """
         actions: Actions = [reason]
-        if drop and self.state is State.TRANSFER:
-            actions.append(AbortTransfer(self._load))
+        if drop and self.state is State.TRANSFER and self.intake is not None:
+            actions.append(AbortTransfer(self.intake.load))
         if close:
             actions.append(Close())
         self._enter(State.CONNECT)
@@ -373,61 +379,64 @@ class ReplicaSide:
         if self.state is State.LOADING:
             raise CommandError(b"LOADING Redis is loading the dataset in memory")
         actions: Actions = []
-        if self.state is State.TRANSFER:
-            actions.append(AbortTransfer(self._load))
+        if self.state is State.TRANSFER and self.intake is not None:
+            actions.append(AbortTransfer(self.intake.load, unwanted=True))
         if self.state is State.CONNECTED:
-            actions += [notice("Connection with master lost."), LinkDown()]
+            actions += [warning("Connection with master lost."), LinkDown()]
             self.down_since_ms = now_ms
+            if self.resume_db is not None:
+                actions.append(notice("Caching the disconnected master state."))
         if self.state not in (State.NONE, State.CONNECT, State.REFUSED):
             actions.append(Close())
-        self.sync = None
+        self.intake = None
         self.pending.clear()
         return actions
 
+    def _discard_cached_master(self) -> Actions:
+        """There is nothing any more from where PSYNC could go on."""
+        held, self.resume_db = self.resume_db, None
+        return [] if held is None else [notice("Discarding previously cached master state.")]
+
     def _give_up_dataset(self, now_ms: int) -> Actions:
         """The dataset is about to be replaced: neither we nor those who follow us can go on."""
-        actions: Actions = []
-        if self.resume_db is not None:
-            actions.append(notice("Discarding previously cached master state."))
-        self.resume_db = None
+        actions = self._discard_cached_master()
         self._holds_nothing = "the load of a snapshot did not end, for which the data was given up"
         actions += self._disconnect_sub_replicas(now_ms)
         self._stream.free_backlog()
         return actions
 
     @property
-    def _is_refused(self) -> bool:
-        """Whether the snapshot that has come would empty a dataset that the operator protects."""
-        return (
-            self._settings.replica_refuse_empty_master
-            and self._preview.has_keys is False
-            and not self._dataset_is_empty()
-        )
+    def _protects_dataset(self) -> bool:
+        """Whether our dataset is not to be given up for one without a key."""
+        return self._settings.replica_refuse_empty_master and not self._dataset_is_empty()
 
-    def _refuse_empty_master(self) -> Actions:
+    def _refuse_empty_master(self, load: Load) -> Actions:
         self._enter(State.REFUSED)
-        self.sync = None
+        self.intake = None
         text = reasons.refused_empty_master(self.address)
-        return [warning(text), AbortTransfer(self._load, refused=True), Close()]
+        return [warning(text), AbortTransfer(load, unwanted=True), Close()]
 
     def _reconsider(self, now_ms: int) -> Actions:
         """Ask the refused master again as soon as its answer would be taken."""
-        if self._settings.replica_refuse_empty_master and not self._dataset_is_empty():
+        if self._protects_dataset:
             return []
         text = f"The empty dataset of MASTER {self.address} would be accepted now"
         return [notice(text), *self._connect(now_ms)]
 
-    def _begin_stream(self, db: int, now_ms: int) -> Actions:
-        """The dataset stands at our offset: from here on the link carries the stream."""
+    def _begin_stream(self, db: int, now_ms: int, *, acknowledge: bool = False) -> Actions:
+        """The dataset stands at our offset: from here on the link carries the stream.
+
+        Args:
+            db: the database the stream is on.
+            now_ms: the present.
+            acknowledge: tell the master at once: it waits for that.
+        """
         self._enter(State.CONNECTED)
-        if self._lost_while_loading:
-            return self._disconnected(now_ms)
         self.last_io_ms = now_ms
         self.down_since_ms = None
         self.stream_db = db
         actions: Actions = [LinkUp(db)]
-        if self._ack_at_once:
-            self._ack_at_once = False
+        if acknowledge:
             actions += self.acknowledge()
         held, self._held = self._held, b""
         if held:
@@ -508,7 +517,7 @@ class ReplicaSide:
         return [notice(text), Send(request)]
 
     def _take_psync_reply(self, reply: PsyncReply, now_ms: int) -> Actions:
-        outcome, line = reply.outcome, handshake.shown(reply.line)
+        outcome = reply.outcome
         if outcome is PsyncOutcome.KEEPALIVE:
             return []
         if reply.lz4:
@@ -517,16 +526,14 @@ class ReplicaSide:
             return self._on_psync_outcome(True, now_ms) + self._resume(reply.replid, now_ms)
         if outcome is PsyncOutcome.FULL:
             return self._on_psync_outcome(True, now_ms) + self._expect_snapshot(reply, now_ms)
+        refusal = handshake.refusal(reply)
         # Where a failover was refused, the outcome makes us a master again and all is over.
-        refusal = self._on_psync_outcome(False, now_ms)
+        over = self._on_psync_outcome(False, now_ms)
         if self.state is not State.RECEIVE_PSYNC_REPLY:
-            return refusal
+            return [refusal, *over]
         if outcome is PsyncOutcome.UNSUPPORTED:
-            return refusal + self._fall_back_to_sync(line, now_ms)
-        if outcome is PsyncOutcome.CONTINUE:
-            return self._refuse(warning(f"Unexpected reply to PSYNC from master: {line}"))
-        text = f"Master is currently unable to PSYNC but should be in the future: {line}"
-        return self._refuse(notice(text))
+            return [refusal, *over, *self._fall_back_to_sync(now_ms)]
+        return self._refuse(refusal)
 
     def _resume(self, replid: bytes | None, now_ms: int) -> Actions:
         """+CONTINUE: go on where we stand, perhaps under another id."""
@@ -534,7 +541,7 @@ class ReplicaSide:
         history = self._stream.history
         if replid is not None and replid != history.replid:
             history.rename(replid)
-            actions.append(notice(f"Master replication ID changed to {replid.decode()}"))
+            actions.append(warning(f"Master replication ID changed to {replid.decode()}"))
             # Those who follow us come back and learn the id from their own PSYNC.
             actions += self._disconnect_sub_replicas(now_ms)
         self._stream.create_backlog()
@@ -547,84 +554,68 @@ class ReplicaSide:
         """+FULLRESYNC: remember what was announced; nothing of ours changes before the load."""
         self._enter(State.RECEIVE_FRAMING)
         if reply.replid is None:
-            self._announced = None
-            self.sync = FullSync("malformed_reply", now_ms, self.address)
+            self.intake = Intake(None, FullSync("malformed_reply", now_ms, self.address))
             return [warning("Master replied with wrong +FULLRESYNC syntax.")]
-        self._announced = reply.replid, reply.offset
+        announced = reply.replid, reply.offset
         held = self._holds_nothing if self.resume_db is None else ""
-        reason, told = reasons.seen_from_replica(self._stream.history, *self._announced, held)
-        self.sync = FullSync(reason, now_ms, self.address)
-        announced = f"{reply.replid.decode()}:{reply.offset}"
+        reason, told = reasons.seen_from_replica(self._stream.history, *announced, held)
+        self.intake = Intake(announced, FullSync(reason, now_ms, self.address))
         return [
-            notice(f"Full resync from master: {announced}"),
+            notice(f"Full resync from master: {reply.replid.decode()}:{reply.offset}"),
             notice(f"Full sync, {reason}: {told}"),
         ]
 
-    def _fall_back_to_sync(self, line: str, now_ms: int) -> Actions:
+    def _fall_back_to_sync(self, now_ms: int) -> Actions:
         """A master from before PSYNC: it sends a snapshot for SYNC and knows no offsets."""
-        self._announced = None
-        self.sync = FullSync("sync_command", now_ms, self.address)
+        self.intake = Intake(None, FullSync("sync_command", now_ms, self.address))
         self._enter(State.RECEIVE_FRAMING)
-        return [
-            notice(f"Master does not support PSYNC or is in error state (reply: {line})"),
-            notice("Retrying with SYNC..."),
-            Send(wire.SYNC),
-        ]
+        return [notice("Retrying with SYNC..."), Send(wire.SYNC)]
 
     def _take_framing(self, line: bytes, now_ms: int) -> Actions:
         """The line before the snapshot: how it ends, and how we take it in."""
         if not line:
             return []
         try:
-            payload = self.payload = Payload.announced_by(line)
+            payload = Payload.announced_by(line)
         except FramingError as error:
-            return self._abort_and_reconnect(warning(error.text), now_ms)
-        self._preview = Preview()
-        if self.sync is not None:
-            self.sync.enter(Phase.TRANSFER, now_ms)
-            self.sync.size_bytes = payload.size_bytes
-            if payload.mark and self.last_sync is not None:
-                self.sync.expected_bytes = self.last_sync.moved_bytes
-        self._load = choose_load(self._settings.repl_diskless_load, self._dataset_is_empty)
+            if not line.startswith(b"-"):
+                return self._abort_and_reconnect(warning(error.text), now_ms)
+            # It says why, and would say so again: asked at once, thousands of times a second.
+            self.intake = None
+            return self._refuse(warning(error.text + handshake.advice(line)))
+        intake = self.intake
+        assert intake is not None
+        load = choose_load(self._settings.repl_diskless_load, self._dataset_is_empty)
+        intake.begin(payload, load, self.last_sync, now_ms)
         self._enter(State.TRANSFER)
-        actions: Actions = [notice(payload.told(self._load))]
-        if self._load is Load.IN_PLACE:
+        actions: Actions = [notice(payload.told(load))]
+        if load is Load.IN_PLACE:
             actions += self._give_up_dataset(now_ms)
-        same_history = (
-            self._announced is not None and self._announced[0] == self._stream.history.replid
-        )
-        swaps = self._load is Load.SWAP
-        actions.append(BeginTransfer(payload.size_bytes, self._load, swaps and same_history))
-        if payload.done:
-            actions += self._finish_transfer(now_ms)
+        actions.append(intake.transfer(self._stream.history.replid))
+        if intake.is_whole:
+            actions += self._finish_transfer(intake, now_ms)
         return actions
 
     def _take_payload(self, data: bytes, now_ms: int, actions: Actions) -> bytes:
-        assert self.payload is not None
-        chunk, rest = self.payload.take(data)
+        intake = self.intake
+        assert intake is not None
+        chunk, rest = intake.take(data)
         if chunk:
-            self._preview.feed(chunk)
             actions.append(Chunk(chunk))
-        if self.sync is not None:
-            self.sync.moved_bytes = self.payload.read_bytes
-            self.sync.expected_bytes = self.sync.expected_bytes or self._preview.used_bytes
-        if self.payload.done:
-            actions += self._finish_transfer(now_ms)
+        if intake.is_whole:
+            actions += self._finish_transfer(intake, now_ms)
         return rest
 
-    def _finish_transfer(self, now_ms: int) -> Actions:
+    def _finish_transfer(self, intake: Intake, now_ms: int) -> Actions:
         """The snapshot is here whole: hand it to the shell, after those who cannot go on left."""
-        assert self.payload is not None
-        if self._is_refused:
-            return self._refuse_empty_master()
+        if intake.has_no_keys and self._protects_dataset:
+            return self._refuse_empty_master(intake.load)
         self._enter(State.LOADING)
-        if self.sync is not None:
-            self.sync.enter(Phase.LOAD, now_ms)
-        self._ack_at_once = bool(self.payload.mark)
+        intake.begin_load(now_ms)
         actions: Actions = []
-        if self._load is Load.FROM_FILE:
+        if intake.load is Load.FROM_FILE:
             actions += self._give_up_dataset(now_ms)
-        if self._load is not Load.SWAP:
+        if intake.load is not Load.SWAP:
             actions.append(notice("MASTER <-> REPLICA sync: Flushing old data"))
         actions.append(notice("MASTER <-> REPLICA sync: Loading DB in memory"))
-        return [*actions, LoadSnapshot(self._load)]
+        return [*actions, LoadSnapshot(intake.load)]

@@ -81,8 +81,8 @@ def _link_sync_fields(replica: ReplicaSide, now_ms: int) -> list[Field]:
     if replica.decompressor is not None and (replica.connected or replica.syncing):
         line = _traffic_line(replica.decompressor.traffic, now_ms)
         fields.append(("kvrepl_master_compression", line))
-    if replica.sync is not None:
-        fields.append(("kvrepl_master_sync", _running_line(replica.sync, now_ms, 0.0)))
+    if replica.intake is not None:
+        fields.append(("kvrepl_master_sync", _running_line(replica.intake.sync, now_ms, 0.0)))
     if replica.last_sync is not None:
         fields.append(("kvrepl_master_last_sync", _ended_line(replica.last_sync)))
     return fields
@@ -206,7 +206,7 @@ def _replica_fields(replication: Replication, now_ms: int) -> list[Field]:
 
 
 def _sync_fields(replica: ReplicaSide, now_ms: int) -> list[Field]:
-    payload = replica.payload if replica.state is not State.RECEIVE_FRAMING else None
+    payload = replica.intake.payload if replica.intake is not None else None
     total = max(0, payload.size_bytes) if payload is not None else 0
     read = payload.read_bytes if payload is not None else 0
     percent = 100 * read / total if total else 0.0

@@ -27,6 +27,7 @@ from collections.abc import Callable
 from typing import Final
 
 from kvrepl.errors import CommandError
+from kvrepl.replication import wire
 from kvrepl.replication.actions import (
     Actions,
     LinkId,
@@ -206,11 +207,20 @@ class Replication:
             self.stream.create_backlog()
             self.stream.set_originates(False)
             actions.append(RoleChanged(Role.REPLICA))
+            held = f"{self.history.replid.decode()}:{wire.to_wire(self.history.offset)}"
+            text = f"Before turning into a replica: the new master is asked to go on from {held}"
+            actions.append(notice(text))
         return actions + self.replica.follow(host, port, now_ms)
 
     def _promote(self, now_ms: int) -> Actions:
         actions = self.replica.unfollow(now_ms)
-        self.history.shift()
+        history = self.history
+        history.shift()
+        text = (
+            f"Setting secondary replication ID to {history.replid2.decode()}, valid up to offset: "
+            f"{history.second_repl_offset}. New replication ID is {history.replid.decode()}"
+        )
+        actions.append(warning(text))
         actions += self.master.disconnect_all(now_ms)
         self.stream.set_originates(True)
         # Those who come back know the database of the old stream; others might not.
@@ -266,9 +276,17 @@ class Replication:
         if known is not None and known.is_replica:
             return []
         actions: Actions = []
-        if len(argv) > 3 and argv[0].lower() == b"psync" and argv[3].lower() == b"failover":
-            actions = self._on_failover_request(argv[1], now_ms)
+        asks_failover = (
+            len(argv) > 3 and argv[0].lower() == b"psync" and argv[3].lower() == b"failover"
+        )
+        if asks_failover and self.is_master:
+            raise CommandError(b"ERR PSYNC FAILOVER can't be sent to a master.")
+        if asks_failover:
+            shown = argv[1].decode("ascii", "backslashreplace")
+            actions = [warning(f"Failover request received for replid {shown}.")]
         try:
+            if asks_failover:
+                actions += self._on_failover_request(argv[1], now_ms)
             if self.failover.running:
                 raise CommandError(b"NOMASTERLINK Can't SYNC while failing over")
             if not self.is_master and not self.replica.connected:
@@ -279,18 +297,18 @@ class Replication:
         except CommandError as error:
             if not actions:
                 raise
-            # We have promoted ourselves already, and the shell has to hear of it.
+            # We may have promoted ourselves, and the shell has to hear of it; and whoever reads
+            # our log, of a failover that we refused.
+            if not self.is_master:
+                actions.append(notice(f"Refusing it: {error.text.decode()}"))
             return [*actions, SendToReplica(link, b"-%b\r\n" % error.text)]
 
     def _on_failover_request(self, replid: bytes, now_ms: int) -> Actions:
         """Our master wants to follow us: promote ourselves."""
-        text = warning(f"Failover request received for replid {replid.decode('ascii', 'replace')}.")
-        if self.is_master:
-            raise CommandError(b"ERR PSYNC FAILOVER can't be sent to a master.")
         if replid.lower() != self.history.replid:
             raise CommandError(b"ERR PSYNC FAILOVER replid must match my replid.")
         enabled = notice("MASTER MODE enabled (failover request from the master)")
-        return [text, *self._promote(now_ms), enabled]
+        return [*self._promote(now_ms), enabled]
 
     def press(self, limit_bytes: int, now_ms: int) -> Actions:
         """Hold writers back, or let them go on, by the lags of our replicas; once a turn.

@@ -28,6 +28,9 @@ SYNC: Final = b"SYNC\r\n"
 KEEPALIVE: Final = b"\n"
 """Sent by either side where no stream flows; counts for nothing in the offset."""
 
+NO_OFFSET: Final = -1
+"""What a replica acknowledges that was told no offset (SYNC)."""
+
 LZ4_FOLLOWS: Final = b" lz4"
 """Ends the reply to PSYNC of who declared `capa lz4`, where all that follows is compressed."""
 

@@ -415,6 +415,7 @@ class Server:
         engine.keyspace.expiry_mode = engine.expiry_mode()
         if was & ~now:
             engine.blocking.resume_postponed()
+            self.replication.link.go_on()
             self.turn.wake()
 
     # ------------------------------------------------------------------ parts

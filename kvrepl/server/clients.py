@@ -105,8 +105,8 @@ class Clients:
             client.addr = client.laddr = server.config.unixsocket.encode() + b":0"
             client.is_local = True
         else:
-            client.addr = _format(transport.get_extra_info("peername"))
-            client.laddr = _format(transport.get_extra_info("sockname"))
+            client.addr = format_address(transport.get_extra_info("peername"))
+            client.laddr = format_address(transport.get_extra_info("sockname"))
             client.is_local = _is_loopback(transport)
             _tune(transport.get_extra_info("socket"), server.config.tcp_keepalive)
         self.connections[client] = connection
@@ -214,7 +214,8 @@ def _is_loopback(transport: Any) -> bool:
     return host.startswith("127.") or host == "::1"
 
 
-def _format(address: Any) -> bytes:
+def format_address(address: Any) -> bytes:
+    """A socket's address as CLIENT LIST shows it."""
     if not isinstance(address, tuple):
         return b"?:0"
     host, port = address[0], address[1]

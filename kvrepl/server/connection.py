@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.engine.batch import serve
-from kvrepl.engine.description import memory_bytes
+from kvrepl.engine.description import memory_bytes, told
 from kvrepl.resp import QueryBufferError, RequestParser, encode_protocol_error
 
 if TYPE_CHECKING:
@@ -319,11 +319,19 @@ class Connection(asyncio.Protocol):
 
     def _reply_to_replica(self, data: bytes) -> None:
         """A replica must never be answered: it would take the answer for the stream."""
-        client = self.client
-        command = client.last_command.name if client.last_command is not None else "?"
-        self._server.log.warning(
-            f"Replica generated a reply to command '{command}', disconnecting it: {data[:128]!r}"
+        client, log = self.client, self._server.log
+        command = client.last_command.name if client.last_command is not None else "<unknown>"
+        log.warning(
+            f"Replica generated a reply to command '{command}', disconnecting it: {told(client)}"
         )
+        if data.startswith(b"-"):
+            error = (
+                data.partition(b"\r\n")[0].removeprefix(b"-ERR ").decode(errors="backslashreplace")
+            )
+            log.warning(
+                f"== CRITICAL == This master is sending an error to its replica: '{error}' after"
+                f" processing the command '{command}'"
+            )
         self.abort()
 
     def check_limits(self) -> None:
@@ -348,16 +356,10 @@ class Connection(asyncio.Protocol):
             self._soft_since_ms and now_ms - self._soft_since_ms > soft_s * 1000
         ):
             self._server.log.warning(
-                f"Client {self._describe()} scheduled to be closed ASAP for overcoming of"
+                f"Client {told(client)} scheduled to be closed ASAP for overcoming of"
                 f" output buffer limits."
             )
             self.abort()
-
-    def _describe(self) -> str:
-        """Who this is, for the log."""
-        client = self.client
-        name = client.name.decode(errors="backslashreplace")
-        return f"id={client.id} addr={client.addr.decode()} name={name} omem={self.output_bytes()}"
 
     def output_bytes(self) -> int:
         """Bytes of replies that the client has not taken yet."""

@@ -26,6 +26,8 @@ EXPIRE_BUDGET_NS: Final = 1_000_000
 """Time for active expiry in a tick, and a quarter of it more for each step of active-expire-effort;
 four times that while it does not keep up."""
 EXPIRE_BATCH: Final = 64
+LOCAL_EXPIRY_KEYS: Final = 1000
+"""How many keys of its own a writable replica looks at each time; some 1 ms."""
 GARBAGE_NS: Final = 1_000_000
 """Time for freeing what was dropped, in a slice."""
 GARBAGE_PAUSE_S: Final = 0.01
@@ -169,10 +171,15 @@ class Cron:
     # ---------------------------------------------------------------- expiry
 
     def _expire(self) -> None:
-        """Remove keys whose time has come, on a master, as far as the time allows."""
+        """Remove keys whose time has come, as far as the time allows; on a replica its own."""
         engine = self._server.engine
         keyspace = engine.keyspace
         if keyspace.expiry_mode != DELETE:
+            if engine.is_replica and len(keyspace.local_expiry):
+                engine.propagation.unwrapped()
+                keyspace.local_expiry.expire(keyspace, LOCAL_EXPIRY_KEYS)
+                engine.settle()
+                engine.propagation.flush()
             return
         effort = self._server.config.active_expire_effort - 1
         budget_ns = EXPIRE_BUDGET_NS * (4 + effort) // 4 * (4 if self._behind else 1)

@@ -140,7 +140,7 @@ class Diskless:
         os.close(self._pipe)
         self._pipe = -1
         ring = self._shell.machine.master.ring
-        self._server.log.notice(
+        self._server.log.warning(
             f"Diskless rdb transfer, done reading from pipe, {len(ring.readers) if ring else 0}"
             f" replicas still up."
         )

@@ -19,7 +19,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
+from kvrepl.engine.description import told
 from kvrepl.errors import StorageError
+from kvrepl.persistence.disk import discard
 from kvrepl.replication.compression import compress
 
 if TYPE_CHECKING:
@@ -78,12 +80,18 @@ class Feed:
 
 
 class Feeds:
-    """All links to replicas."""
+    """All links to replicas.
+
+    Attributes:
+        file_to_remove: an RDB file that was made for replicas alone, "" for none; removed after
+            use where rdb-del-sync-files says so and nothing else keeps data on disk.
+    """
 
     def __init__(self, server: Server, shell: ReplicationShell) -> None:
         self._server = server
         self._shell = shell
         self._feeds: dict[int, Feed] = {}
+        self.file_to_remove = ""
         self._last_raw: bytes | memoryview = b""
         self._last_frames = b""
 
@@ -211,17 +219,25 @@ class Feeds:
             hard = max(hard, config.repl_backlog_size)
         return hard, soft, soft_s
 
+    def lag_bytes(self, client: Client) -> int:
+        """Bytes of the stream kept for a replica and not given to its socket yet. O(1)."""
+        feed = self._feeds.get(client.id)
+        return self._behind(feed) if feed is not None else 0
+
+    def _behind(self, feed: Feed) -> int:
+        cursor = feed.cursor
+        if cursor is None:  # the stream gathers while its snapshot is under way
+            replica = self._shell.machine.master.find(feed.client.id)
+            cursor = replica.cursor if replica is not None else None
+        return cursor.lag_bytes if cursor is not None else 0
+
     def check_limits(self) -> None:
         """Drop replicas that are too far behind (client-output-buffer-limit replica)."""
         server = self._server
         hard, soft, soft_s = self._limits()
         now_ms = server.engine.keyspace.now_ms
         for feed in list(self._feeds.values()):
-            replica = self._shell.machine.master.find(feed.client.id)
-            cursor = feed.cursor
-            if cursor is None:
-                cursor = replica.cursor if replica is not None else None
-            behind = cursor.lag_bytes if cursor is not None else 0
+            behind = self._behind(feed)
             if soft and behind > soft:
                 feed.soft_since_ms = feed.soft_since_ms or now_ms
             else:
@@ -230,7 +246,7 @@ class Feeds:
                 feed.soft_since_ms and now_ms - feed.soft_since_ms > soft_s * 1000
             ):
                 server.log.warning(
-                    f"Client {feed.client.addr.decode()} scheduled to be closed ASAP for"
+                    f"Client {told(feed.client)} scheduled to be closed ASAP for"
                     f" overcoming of output buffer limits."
                 )
                 self.close(feed.client.id, flush=False)
@@ -271,6 +287,24 @@ class Feeds:
                 return
             self._write(feed, chunk)
             self._shell.machine.master.snapshot_sent(feed.client.id, len(chunk), feed.file_bytes)
+
+    def remove_file(self) -> None:
+        """Remove the file that replicas were sent, when none needs it any more. O(replicas).
+
+        Source: replication.c (removeRDBUsedToSyncReplicas).
+        """
+        server, name = self._server, self.file_to_remove
+        config = server.config
+        if not name or not config.rdb_del_sync_files:
+            self.file_to_remove = ""
+            return
+        if config.save or config.appendonly or self._shell.machine.master.needs_file:
+            return
+        self.file_to_remove = ""
+        server.log.notice(
+            f"Removing {name}, which was made for replicas (rdb-del-sync-files, no persistence)"
+        )
+        discard(server.disk, name)
 
     # -------------------------------------------------------- diskless snapshot
 

@@ -187,9 +187,12 @@ class ServerHost:
         return figures(self._server)
 
     def output_bytes(self, client: Client) -> int:
-        """Replies that a client has not taken yet."""
+        """What a client has not taken yet: replies, and of a replica the stream."""
         connection = self._server.clients.connections.get(client)
-        return connection.output_bytes() if connection is not None else 0
+        if connection is None:
+            return 0
+        behind = self._server.replication.feeds.lag_bytes(client) if client.is_replica else 0
+        return connection.output_bytes() + behind
 
     def query_bytes(self, client: Client) -> int:
         """Bytes of a client's requests that were not run yet."""
@@ -198,6 +201,8 @@ class ServerHost:
 
     def fd(self, client: Client) -> int:
         """A client's descriptor, -1 where it has none."""
+        if client.is_master:
+            return next(iter(self._server.replication.link.fds()), -1)
         connection = self._server.clients.connections.get(client)
         if connection is None or connection.transport is None:
             return -1

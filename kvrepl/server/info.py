@@ -259,10 +259,11 @@ def _stats(server: Server) -> Iterator[Field]:
     yield "pubsubshard_channels", len(engine.pubsub.shard)
     yield "latest_fork_usec", server.children.fork_us
     yield "total_forks", server.children.forks
+    yield "migrate_cached_sockets", 0
+    yield "slave_expires_tracked_keys", len(engine.keyspace.local_expiry)
     for name in (
-        "migrate_cached_sockets", "slave_expires_tracked_keys", "active_defrag_hits",
-        "active_defrag_misses", "active_defrag_key_hits", "active_defrag_key_misses",
-        "total_active_defrag_time", "current_active_defrag_time",
+        "active_defrag_hits", "active_defrag_misses", "active_defrag_key_hits",
+        "active_defrag_key_misses", "total_active_defrag_time", "current_active_defrag_time",
     ):  # fmt: skip
         yield name, 0
     yield "tracking_total_keys", len(engine.tracking.keys)

@@ -34,6 +34,7 @@ from kvrepl.replication.actions import Load
 from kvrepl.replication.apply import StreamApplyState
 from kvrepl.resp import StreamParser
 from kvrepl.server import children
+from kvrepl.server.clients import format_address
 from kvrepl.server.saver import LoadProgress, key_load_delay_s
 from kvrepl.server.tls import reason_of
 from rdb import RdbError
@@ -73,10 +74,10 @@ class MasterProtocol(asyncio.Protocol):
             self._link.lost(self, self.lost_reason)
 
     @property
-    def address(self) -> bytes:
-        """Where the master is, as CLIENT LIST shows it."""
-        host, port = self.transport.get_extra_info("peername")[:2]
-        return f"[{host}]:{port}".encode() if ":" in host else f"{host}:{port}".encode()
+    def addresses(self) -> tuple[bytes, bytes]:
+        """Where the master is, and where we are, as CLIENT LIST shows it."""
+        info = self.transport.get_extra_info
+        return format_address(info("peername")), format_address(info("sockname"))
 
     def abort(self) -> None:
         """Cut the connection (CLIENT KILL); it is reported as lost."""
@@ -119,6 +120,7 @@ class MasterLink:
         self._parser: StreamParser | None = None
         self._applied = StreamApplyState()
         self._offset = 0
+        self._held: list[bytes] = []
         self._disk_logged_ms = -DISK_LOG_PERIOD_MS
 
     def fds(self) -> list[int]:
@@ -369,12 +371,13 @@ class MasterLink:
             for key in db.blocked_keys:
                 if db.peek(key) is not None:
                     keyspace.sink.ready(db, key)
+        keyspace.local_expiry.clear()
         self._server.engine.tracking.flushed()
         self._server.engine.settle()
 
-    def abort_transfer(self, *, refused: bool) -> None:
+    def abort_transfer(self, *, unwanted: bool) -> None:
         """The snapshot will not be completed, or is not wanted."""
-        if not self._failure and not refused:
+        if not self._failure and not unwanted:
             self._server.log.warning(
                 f"Internal error in RDB reading offset {self._received}, the transfer was cut short"
             )
@@ -429,7 +432,7 @@ class MasterLink:
         # A master may have more databases than we; it selects one before its next command.
         self.client.db = databases[db if db < len(databases) else 0]
         if self._protocol is not None:
-            self.client.addr = self._protocol.address
+            self.client.addr, self.client.laddr = self._protocol.addresses
             self.client.port = self._protocol
         # CLIENT LIST shows our master, and CLIENT KILL TYPE master cuts the link.
         engine.clients[self.client.id] = self.client
@@ -437,12 +440,25 @@ class MasterLink:
         self._applied = StreamApplyState()
         self._offset = 0
 
+    def go_on(self) -> None:
+        """Clients are not paused any more: apply what came meanwhile."""
+        held, self._held = self._held, []
+        if held:
+            self.apply(b"".join(held))
+
     def apply(self, data: bytes) -> None:
-        """Run the commands that these bytes complete, and report what was applied."""
+        """Run the commands that these bytes complete, and report what was applied.
+
+        While clients are paused (CLIENT PAUSE, a shutdown that waits for those who follow us) the
+        stream waits as well, so that our offset stands still; the link is kept alive.
+        """
         parser, client = self._parser, self.client
         if parser is None or client is None:
             return
         engine = self._server.engine
+        if engine.gates & (gates.PAUSE_ALL | gates.PAUSE_WRITES):
+            self._held.append(data)
+            return
         replica = self._shell.machine.replica
         commands = parser.feed(data)
         if engine.gates & gates.DISK:
@@ -505,8 +521,9 @@ class MasterLink:
     def _failed(self, argv: list[bytes], error: CommandError) -> None:
         server = self._server
         server.engine.stats.unexpected_error_replies += 1
+        text = error.text.removeprefix(b"ERR ").decode(errors="backslashreplace")
         server.log.warning(
-            f"== CRITICAL == This replica is sending an error to its master: '{error}' after"
+            f"== CRITICAL == This replica is sending an error to its master: '{text}' after"
             f" processing the command '{argv[0].decode(errors='backslashreplace').lower()}'"
         )
 
@@ -516,6 +533,7 @@ class MasterLink:
             self._server.engine.disconnect(self.client)
         self.client = None
         self._parser = None
+        self._held = []
 
 
 def _resume_reading(transport: Any) -> None:

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.engine import gates
 from kvrepl.engine.blocking import REPLICAS
+from kvrepl.engine.description import told
 from kvrepl.errors import CommandError
 from kvrepl.numbers import parse_int
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo
@@ -36,7 +37,7 @@ from kvrepl.replication.report import info_fields, role_reply
 from kvrepl.replication.roles import Replication
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.replication.wire import is_replid
-from kvrepl.resp.values import BLOCKED, NO_REPLY, Reply
+from kvrepl.resp.values import BLOCKED, NO_REPLY, OK, Reply
 from kvrepl.server.diskless import Diskless
 from kvrepl.server.feeds import Feeds
 from kvrepl.server.master_link import MasterLink
@@ -196,6 +197,7 @@ class ReplicationShell:
             self.carry_out(self.machine.tick(now_ms))
         self.diskless.tick()
         self.feeds.check_limits()
+        self.feeds.remove_file()
 
     # ------------------------------------------------------------------ commands
 
@@ -227,7 +229,7 @@ class ReplicationShell:
 
     def replicaof(self, client: Client, host: bytes | None, port: int) -> Reply:
         """REPLICAOF host port, REPLICAOF NO ONE."""
-        by = _described(client)
+        by = told(client)
         if host is None:
             reply, actions = self.machine.replicaof_no_one(self.now_ms(), by=by)
         else:
@@ -239,6 +241,9 @@ class ReplicationShell:
                 from_replica=client.is_replica,
             )
         self.carry_out(actions)
+        if host is not None and reply is OK:
+            # Who waits for a key would wait for another master's, or on a replica for nothing.
+            self._server.engine.blocking.fail_all(UNBLOCKED)
         return reply
 
     def failover(self, argv: list[bytes]) -> Reply:
@@ -280,6 +285,8 @@ class ReplicationShell:
     def forget_client(self, client: Client) -> None:
         """A connection is gone: whatever it was to us."""
         self.feeds.remove(client)
+        if self._server.exit_status is not None:
+            return  # the log has said its last word
         self.carry_out(self.machine.master.on_closed(client.id, self.now_ms()))
         self.diskless.read_more()  # it may have been the one that the others waited for
 
@@ -309,10 +316,8 @@ class ReplicationShell:
     # ------------------------------------------------------------------ shutdown
 
     def replicas_in_step(self) -> bool:
-        """Whether every replica has acknowledged the whole stream."""
+        """Whether every replica, ours or those of a chain below us, has acknowledged the stream."""
         machine = self.machine
-        if not machine.is_master:
-            return True
         return all(
             replica.ack_offset == machine.history.offset
             for replica in machine.master.replicas
@@ -320,7 +325,10 @@ class ReplicationShell:
         )
 
     def request_acks(self) -> None:
-        """Ask the replicas for their offsets now, even though writes are paused."""
+        """Ask the replicas for their offsets now, even though writes are paused.
+
+        A replica writes nothing into the stream; those below it tell each second.
+        """
         self.machine.master.request_acks()
         self.machine.master.flush_requests()
         self._server.turn.wake()
@@ -329,13 +337,13 @@ class ReplicationShell:
         """Tell the log which replicas lack something as we leave."""
         machine = self.machine
         replicas = machine.master.replicas
-        if not replicas or not machine.is_master:
+        if not replicas:
             return
         log = self._server.log
         offset = machine.history.offset
         behind = lagging(replicas, offset)
         for replica in behind:
-            log.notice(
+            log.warning(
                 f"Lagging replica {replica.name} reported offset {offset - replica.ack_offset}"
                 f" behind master, lag={replica.lag_seconds(self.now_ms())},"
                 f" state={replica.state.shown}."
@@ -375,6 +383,8 @@ class ReplicationShell:
         master = self.machine.master
         if action.target is Target.DISK:
             started = server.saver.bgsave(info, for_replicas=True)
+            if started:
+                self.feeds.file_to_remove = server.saver.file
         else:
             started = self.diskless.start(info, action)
         if started:
@@ -434,8 +444,8 @@ class ReplicationShell:
                 link.chunk(data)
             case do.LoadSnapshot():
                 link.load_snapshot()
-            case do.AbortTransfer(_, refused):
-                link.abort_transfer(refused=refused)
+            case do.AbortTransfer(_, unwanted):
+                link.abort_transfer(unwanted=unwanted)
             case do.LinkUp(db):
                 link.up(db)
             case do.ApplyStream(data):
@@ -457,10 +467,11 @@ class ReplicationShell:
         engine.is_replica = role is Role.REPLICA
         server.log.role = "S" if engine.is_replica else "M"
         if engine.is_replica:
-            engine.blocking.fail_all(UNBLOCKED)
+            engine.blocking.fail_all(UNBLOCKED)  # also where no command asked: FAILOVER
             server.config.replicaof = (self.machine.replica.host, self.machine.replica.port)
         else:
             server.config.replicaof = None
+            engine.keyspace.local_expiry.clear()  # from now on every key is ours
             if server.config.appendonly and not server.aof.is_on:
                 server.aof.turn_on()
         server.apply_oom_score()
@@ -509,7 +520,3 @@ def _saved_info(loaded: Loaded) -> SaveInfo | None:
 
 def _host_of(client: Client) -> bytes:
     return client.addr.rpartition(b":")[0].strip(b"[]")
-
-
-def _described(client: Client) -> str:
-    return f"id={client.id} addr={client.addr.decode()} name={client.name.decode()}"

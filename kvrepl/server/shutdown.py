@@ -63,16 +63,26 @@ class Shutdown:
             Whether the server has ended; if not it may be waiting (deadline_ms).
         """
         server = self._server
+        if self.deadline_ms is not None:
+            # What was asked first holds: a SIGTERM after SHUTDOWN SAVE is to save as well. NOW
+            # ends the wait (Redis goes on waiting).
+            if not now:
+                return False
+            self._save = self._save if save is None else save
+            self._force |= force
+            return self._finish()
         self._save, self._force = save, force
+        server.log.warning("User requested shutdown...")
+        server.supervisor.tell("STOPPING=1\n")
         timeout_s = server.config.shutdown_timeout
         if not now and timeout_s and not server.replication.replicas_in_step():
-            if self.deadline_ms is None:
-                self.deadline_ms = server.clock.now_ms() + timeout_s * 1000
-                server.pause(PAUSE_NAME, all_commands=False, until_ms=1 << 62)
-                server.replication.request_acks()
-                server.log.notice(
-                    f"Waiting for replicas before shutting down (timeout {timeout_s} s)"
-                )
+            self.deadline_ms = server.clock.now_ms() + timeout_s * 1000
+            server.pause(PAUSE_NAME, all_commands=False, until_ms=1 << 62)
+            server.replication.request_acks()
+            server.log.notice(
+                f"Waiting for replicas before shutting down (for {timeout_s} s at most, "
+                "shutdown-timeout; SHUTDOWN NOW ends it, SHUTDOWN ABORT calls it off)."
+            )
             return False
         return self._finish()
 
@@ -106,7 +116,6 @@ class Shutdown:
     def _finish(self) -> bool:
         server = self._server
         log = server.log
-        log.warning("User requested shutdown...")
         server.replication.report_lag()
         if not self._prepare() and not self._force:
             log.warning(
@@ -114,7 +123,6 @@ class Shutdown:
             )
             self._cancel()
             return False
-        server.supervisor.tell("STOPPING=1\n")
         server.turn.end()
         server.remove_pidfile()
         server.aof.stop_background()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from typing import Final
 
@@ -27,6 +28,11 @@ class RawReplica:
         while (line := self._reader.readline()) == b"\n":
             pass
         return line
+
+    def read_to_end(self) -> None:
+        """Read until the master closes the connection, in whichever way."""
+        with contextlib.suppress(ConnectionError):
+            self._reader.read()
 
     def ended(self) -> bool:
         """Read to the end: whether the master has closed the connection."""

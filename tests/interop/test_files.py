@@ -6,6 +6,7 @@ Redis 7.0.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -189,3 +190,30 @@ def test_kill_9_of_the_save_child_harms_nothing(launch: Launcher, kind: Kind) ->
     )
     assert server.call("PING")
     assert set(server.folder.iterdir()) == before, "the child's temporary file is left behind"
+
+
+def test_log_tells_of_the_file_that_is_loaded(launch: Launcher, pair: Pair) -> None:
+    writer = launch(pair.master)
+    writer.call("SET", "k", "v")
+    writer.call("SAVE")
+    reader = launch.prepare(pair.replica)
+    shutil.copy(writer.folder / "dump.rdb", reader.folder)
+    reader.start()
+    told = reader.log_text()
+    version = re.search(r"Loading RDB produced by version (\S+)\n", told)
+    age = re.search(r"RDB age (\d+) seconds\n", told)
+    assert version and version[1] == writer.info("server")["redis_version"]
+    assert age and int(age[1]) < 60
+    assert re.search(r"RDB memory usage when created \d+\.\d\d Mb\n", told)
+    assert "checksum disabled" not in told
+
+
+def test_log_tells_that_nobody_checks_a_file_without_a_checksum(
+    launch: Launcher, pair: Pair
+) -> None:
+    writer = launch(pair.master, rdbchecksum="no")
+    writer.call("SAVE")
+    reader = launch.prepare(pair.replica)
+    shutil.copy(writer.folder / "dump.rdb", reader.folder)
+    reader.start()
+    assert "RDB file was saved with checksum disabled: no check performed." in reader.log_text()

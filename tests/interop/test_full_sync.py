@@ -12,6 +12,7 @@ import pytest
 from tests.interop.conftest import Launcher
 from tests.interop.datasets import Load, count_keys, populate
 from tests.interop.harness import (
+    Kind,
     Pair,
     Server,
     follow,
@@ -161,3 +162,31 @@ def test_full_sync_of_a_million_keys_under_load_gives_equal_datasets(
 
     wait_same_data(master, replica, timeout_s=120)
     assert sync_counts(master)[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("setting", "stays"),
+    [({}, False), ({"save": "3600 1"}, True), ({"rdb_del_sync_files": "no"}, True)],
+    ids=["nothing persists", "save points", "not asked for"],
+)
+def test_file_that_replicas_alone_needed_is_removed(
+    launch: Launcher, kind: Kind, setting: dict[str, str], stays: bool
+) -> None:
+    persistence = {"rdb_del_sync_files": "yes", "repl_diskless_sync": "no", **setting}
+    master = launch(kind, **persistence)
+    replica = launch(kind)
+    master.call("SET", "k", "v")
+
+    follow(replica, master.port)
+    wait_same_data(master, replica)
+
+    path = master.folder / "dump.rdb"
+    if not stays:
+        wait_until(lambda: not path.exists(), "the file is gone", master)
+        assert "Removing the RDB file" in master.log_text() or "Removing dump.rdb" in (
+            master.log_text()
+        )
+        return
+    began = master.info("server")["uptime_in_seconds"]
+    wait_until(lambda: master.info("server")["uptime_in_seconds"] > began + 1, "a while", master)
+    assert path.exists()

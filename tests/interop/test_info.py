@@ -23,7 +23,6 @@ NOT_OURS = {
     "mem_aof_buffer": "written by the end of the turn; theirs counts what it allocated",
     "reply_buffer_shrinks": "replies have no fixed buffer",
     "reply_buffer_expands": "the same",
-    "slave_expires_tracked_keys": "a writable replica hides its own expired keys, and keeps them",
 }
 """Fields that may be 0 here and not there, and why."""
 

@@ -14,6 +14,7 @@ import redis
 from tests.interop.conftest import Launcher
 from tests.interop.datasets import Load, populate
 from tests.interop.harness import (
+    Kind,
     Pair,
     Server,
     follow,
@@ -185,3 +186,44 @@ def test_client_list_shows_the_master_and_client_kill_cuts_its_link(
         lambda: sync_counts(master)[1] == partial + 1, "the link to be resumed", master, replica
     )
     wait_linked(replica)
+
+
+def test_log_tells_of_every_change_of_role(launch: Launcher, kind: Kind) -> None:
+    old, new = launch(kind), launch(kind)
+    follow(new, old.port)
+    since = {server: len(server.log_text()) for server in (old, new)}
+    replid, offset = position(old)
+
+    new.call("REPLICAOF", "NO", "ONE")
+    old.config_set(loglevel="warning")
+    old.wait_log(f"Connection with replica 127.0.0.1:{new.port} lost.", since=since[old])
+    follow(old, new.port)
+    new.config_set(loglevel="warning")
+    old.call("REPLICAOF", "NO", "ONE")
+    new.wait_log(f"Connection with replica 127.0.0.1:{old.port} lost.", since=since[new])
+
+    told = new.log_text()[since[new] :]
+    assert "Connection with master lost." in told
+    assert "Discarding previously cached master state." in told
+    assert f"Setting secondary replication ID to {replid}, valid up to offset: {offset + 1}" in told
+    assert "MASTER MODE enabled (user request from 'id=" in told
+    told = old.log_text()[since[old] :]  # warnings alone
+    assert f"Master replication ID changed to {position(new)[0]}" in told
+    assert f"Setting secondary replication ID to {position(new)[0]}, valid up to offset: " in told
+
+
+def test_reader_that_waits_on_a_replica_is_told_of_another_master(
+    launch: Launcher, kind: Kind
+) -> None:
+    first, second, replica = launch(kind), launch(kind), launch(kind)
+    follow(replica, first.port)
+    waiting = replica.client().connection_pool.get_connection()
+    waiting.send_command("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+    wait_until(lambda: replica.info("clients")["blocked_clients"] == 1, "it waits", replica)
+
+    replica.call("REPLICAOF", "127.0.0.1", first.port)  # the same one: nothing happens
+    assert replica.info("clients")["blocked_clients"] == 1
+    follow(replica, second.port)
+
+    with pytest.raises(redis.ResponseError, match=r"^UNBLOCKED force unblock from blocking"):
+        waiting.read_response()

@@ -36,10 +36,10 @@ def adopt_when_announced(patch: Patch) -> None:
 
     def mutated(self: ReplicaSide, reply: PsyncReply, now_ms: int) -> Actions:
         actions = real(self, reply, now_ms)
-        if self._announced is not None:
+        if self.intake is not None and self.intake.announced is not None:
             actions += self._disconnect_sub_replicas(now_ms)
             self._stream.free_backlog()
-            self._stream.history.adopt(*self._announced)
+            self._stream.history.adopt(*self.intake.announced)
             self._stream.create_backlog()
             self.resume_db = 0
         return actions
@@ -236,7 +236,7 @@ def gate_that_counts_nobody(patch: Patch) -> None:
 
 def accept_an_empty_master(patch: Patch) -> None:
     """Give data up for an empty snapshot, whatever the setting says."""
-    patch.setattr(ReplicaSide, "_is_refused", False)
+    patch.setattr(ReplicaSide, "_protects_dataset", False)
 
 
 def join_without_the_beginning(patch: Patch) -> None:

@@ -275,8 +275,9 @@ def test_psync_of_a_replica_link_is_ignored() -> None:
         ([b"listening-port"], "ERR syntax error"),
         ([b"listening-port", b"x"], "ERR value is not an integer or out of range"),
         ([b"bogus", b"1"], "ERR Unrecognized REPLCONF option: bogus"),
-        ([b"rdb-only", b"2"], "ERR value is out of range, must be between 0 and 1"),
+        ([b"rdb-only", b"2"], "ERR value is out of range, value must between 0 and 1"),
         ([b"rdb-filter-only", b"keys"], "ERR Unsupported rdb-filter-only option: keys"),
+        ([b"rdb-filter-only", b'"functions'], "ERR Missing rdb-filter-only values"),
         (
             [b"ip-address", b"x" * 300],
             "ERR REPLCONF ip-address provided by replica instance is too long: 300 bytes",

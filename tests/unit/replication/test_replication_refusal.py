@@ -98,7 +98,7 @@ def test_replica_with_data_refuses_an_empty_snapshot_and_keeps_everything(
     actions = offer(shell, EMPTY, diskless=diskless)
 
     taken = Load.SWAP if load == "swapdb" else Load.FROM_FILE
-    assert do.AbortTransfer(taken, refused=True) in actions
+    assert do.AbortTransfer(taken, unwanted=True) in actions
     assert actions[-1] == do.Close()
     assert not any(isinstance(action, do.LoadSnapshot) for action in actions)
     assert "Refused the snapshot of MASTER m:6379" in texts(actions)

@@ -16,6 +16,7 @@ from kvrepl.replication.report import info_fields, role_reply
 from kvrepl.replication.roles import ALREADY_CONNECTED, Replication
 from kvrepl.replication.settings import ReplicationSettings
 from kvrepl.resp.values import OK
+from tests.unit.replication.machines import texts
 
 SET = wire.command(b"SET", b"k", b"v")
 
@@ -350,8 +351,11 @@ def test_psync_failover_that_does_not_fit_is_refused() -> None:
         make().on_psync(1, [b"PSYNC", b"a" * 40, b"1", b"FAILOVER"], 0)
     server = make()
     follow(server)
-    with pytest.raises(CommandError, match="PSYNC FAILOVER replid must match my replid"):
-        server.on_psync(1, [b"PSYNC", b"b" * 40, b"1", b"FAILOVER"], 0)
+    actions = server.on_psync(1, [b"PSYNC", b"b" * 40, b"1", b"FAILOVER"], 0)
+    error = b"ERR PSYNC FAILOVER replid must match my replid."
+    assert actions[-1] == do.SendToReplica(1, b"-%b\r\n" % error)
+    assert f"Failover request received for replid {'b' * 40}." in texts(actions)
+    assert error.decode() in texts(actions)
     assert not server.is_master
 
 
