@@ -185,8 +185,9 @@ def write_durably(
     """
     total_bytes = 0
     unsynced_bytes = 0
-    file = disk.create(temp_path)
     try:
+        # In here: a child may be told to stop before it knows that the file is there.
+        file = disk.create(temp_path)
         try:
             for chunk in chunks:
                 write_all(file, chunk)

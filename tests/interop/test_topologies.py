@@ -218,7 +218,7 @@ def test_reader_that_waits_on_a_replica_is_told_of_another_master(
     first, second, replica = launch(kind), launch(kind), launch(kind)
     follow(replica, first.port)
     waiting = replica.client().connection_pool.get_connection()
-    waiting.send_command("XREAD", "BLOCK", 0, "STREAMS", "s", "$")
+    waiting.send_command("XREAD", "BLOCK", 0, "STREAMS", "s", "$")  # type: ignore[no-untyped-call]
     wait_until(lambda: replica.info("clients")["blocked_clients"] == 1, "it waits", replica)
 
     replica.call("REPLICAOF", "127.0.0.1", first.port)  # the same one: nothing happens

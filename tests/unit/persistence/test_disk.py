@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvrepl.errors import StorageError
-from kvrepl.persistence.disk import AUTOSYNC_BYTES, Disk, write_all, write_durably
+from kvrepl.persistence.disk import AUTOSYNC_BYTES, Disk, File, write_all, write_durably
 from kvrepl.server.disk import RealDisk, RealFile
 from tests.simulation.disk import ForgetfulDisk
 
@@ -162,6 +162,21 @@ def test_write_durably_writes_all_or_leaves_nothing() -> None:
     with pytest.raises(ValueError, match="source"):
         write_durably(disk, "t", "a", broken())
     assert disk.listdir("") == ["a"]
+
+
+def test_write_durably_leaves_nothing_where_it_is_stopped_at_the_creation_of_the_file() -> None:
+    class Stopped(BaseException):
+        pass
+
+    class StoppingDisk(ForgetfulDisk):
+        def create(self, path: str) -> File:
+            super().create(path)
+            raise Stopped  # as a signal does that comes before the file is returned
+
+    disk = StoppingDisk()
+    with pytest.raises(Stopped):
+        write_durably(disk, "t", "a", [b"x"])
+    assert disk.listdir("") == []
 
 
 def test_write_durably_syncs_on_the_way() -> None:
