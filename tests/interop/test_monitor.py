@@ -6,7 +6,7 @@ import re
 
 from tests.interop.conftest import KINDS, Launcher
 from tests.interop.differential.peers import Connection
-from tests.interop.harness import Server
+from tests.interop.harness import Kind, Server, follow, wait_until
 
 SHA = b"e0e1f9fabfc9d4800c877a703b823ac0578ff8db"  # of b"return 1"
 LIBRARY = (
@@ -68,3 +68,25 @@ def test_monitor_that_asks_gets_its_answer_before_it_sees_the_request(launch: La
         seen.append([monitor.read()[1][:1] for _ in range(9)])
         monitor.close()
     assert seen[0] == seen[1]
+
+
+def test_monitor_of_a_replica_shows_a_script_of_the_master_as_its_effects(
+    launch: Launcher, kind: Kind
+) -> None:
+    master, replica = launch(kind), launch(kind)
+    follow(replica, master.port)
+    master.call("SET", "first", 1)  # its SELECT is out of the way
+    wait_until(lambda: replica.call("GET", "first") == b"1", "the stream flows", replica)
+    monitor = Connection(replica.port, 2)
+    monitor.ask([b"MONITOR"])
+    master.call("EVAL", "redis.call('incr', 'a') redis.call('incr', 'b')", 0)
+    master.call("PUBLISH", "the", "end")
+    lines: list[bytes] = []
+    while not lines or b"PUBLISH" not in lines[-1]:
+        _, text = monitor.read()
+        lines.append(text)
+    monitor.close()
+    shown = [re.sub(rb"^\S+ \[0 [\d.]+:\d+\] ", b"", line) for line in lines]
+    assert [line for line in shown if line != b'"ping"'] == [
+        b'"MULTI"', b'"incr" "a"', b'"incr" "b"', b'"EXEC"', b'"PUBLISH" "the" "end"',
+    ]  # fmt: skip
