@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
+from kvrepl import glob
 from kvrepl.commands.arguments import INT64_MAX, NOT_POSITIVE, integer, integer_in
 from kvrepl.config.notify import NOTIFY_STRING
 from kvrepl.config.text import parse_memory
@@ -426,6 +427,15 @@ def _client_eviction(server: Server, client: Client, argv: list[bytes]) -> Reply
             for limit, end, (size_bytes, count) in zip(limits, ends, pools.describe(), strict=True)
         )
     )
+
+
+@_sub(b"stringmatch-len", 4)
+def _stringmatch_len(server: Server, client: Client, argv: list[bytes]) -> Reply:
+    """DEBUG STRINGMATCH-LEN length pattern: match a string of that many a's.
+
+    For test rigs that know it; 7.0.15 itself does not.
+    """
+    return int(glob.match(argv[3], b"a" * integer(argv[2])))
 
 
 @_sub(b"log", 3)

@@ -508,6 +508,12 @@ def test_debug_answers_as_redis_does(launch: Launcher) -> None:
     assert all_said[1] == all_said[0]
 
 
+def test_debug_offers_what_rigs_of_later_versions_ask_for(launch: Launcher) -> None:
+    server = launch("kvrepl")
+    assert server.call("DEBUG", "STRINGMATCH-LEN", 3, "a*a") == 1
+    assert server.call("DEBUG", "STRINGMATCH-LEN", 3, "a*b") == 0
+
+
 def test_uptime_and_time_are_those_of_the_clock(launch: Launcher, kind: Kind) -> None:
     info = launch(kind).info("server")
     assert abs(info["server_time_usec"] / 1e6 - time.time()) < 30
