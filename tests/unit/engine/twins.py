@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+from collections.abc import Callable
 from random import Random
 from types import SimpleNamespace
 from typing import Any
@@ -16,6 +17,7 @@ from kvrepl.engine import batch
 from kvrepl.engine.client import Client
 from kvrepl.engine.dispatch import Engine
 from kvrepl.keyspace.database import Database
+from kvrepl.keyspace.keyspace import Keyspace
 from kvrepl.resp.requests import RequestParser
 
 REFERENCE = SimpleNamespace(
@@ -49,6 +51,24 @@ START_MS = 1_700_000_000_000
 PureDatabase: type[Database] = Database
 if _lookup is not None and _lookup.REFERENCE:
     PureDatabase = type("PureDatabase", (Database,), {"__slots__": (), **_lookup.REFERENCE})
+
+Make = Callable[[int], Database]
+"""Makes a database of so many segments."""
+
+
+def compiled_database(segments: int) -> Database:
+    """Give a database as the server has it."""
+    return Database(0, Keyspace(0), segments)
+
+
+def pure_database(segments: int) -> Database:
+    """Give one with the reference methods."""
+    return PureDatabase(0, Keyspace(0), segments)
+
+
+BOTH_DATABASES = pytest.mark.parametrize(
+    "make", [pure_database, compiled_database], ids=["pure", "compiled"]
+)
 
 
 class HandClock:

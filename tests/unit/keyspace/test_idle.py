@@ -10,25 +10,10 @@ import pytest
 from kvrepl.datatypes import HashValue, ListValue, SetValue, SortedSet
 from kvrepl.datatypes.streams import StreamValue
 from kvrepl.keyspace.database import Database
-from kvrepl.keyspace.keyspace import Keyspace
 from kvrepl.persistence.packing import pack
-from tests.unit.engine.twins import PureDatabase
+from tests.unit.engine.twins import BOTH_DATABASES, Make
 
 KEY = b"key"
-
-
-def compiled(segments: int) -> Database:
-    """Give a database as the server has it."""
-    return Database(0, Keyspace(0), segments)
-
-
-def pure(segments: int) -> Database:
-    """Give one with the reference methods."""
-    return PureDatabase(0, Keyspace(0), segments)
-
-
-Make = Callable[[int], Database]
-KINDS = pytest.mark.parametrize("make", [pure, compiled])
 
 
 def hash_of(db: Database) -> HashValue:
@@ -60,7 +45,7 @@ LOOKS: list[Callable[[Database], Any]] = [
 ]
 
 
-@KINDS
+@BOTH_DATABASES
 def test_collection_is_idle_at_the_second_look_after_its_last_use(make: Make) -> None:
     db = make(1)
     db.set(b"string", b"value")
@@ -72,7 +57,7 @@ def test_collection_is_idle_at_the_second_look_after_its_last_use(make: Make) ->
     assert look(db) == ([KEY], 0), "and stays so"
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("kind", [HashValue, ListValue, SetValue, SortedSet])
 def test_every_kind_of_collection_is_found(make: Make, kind: type) -> None:
     db = make(1)
@@ -81,7 +66,7 @@ def test_every_kind_of_collection_is_found(make: Make, kind: type) -> None:
     assert look(db) == ([KEY], 0)
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("use", USES)
 def test_look_up_that_gives_the_elements_is_a_use(
     make: Make, use: Callable[[Database], Any]
@@ -94,7 +79,7 @@ def test_look_up_that_gives_the_elements_is_a_use(
     assert look(db) == ([], 1)
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("glance", LOOKS)
 def test_look_up_that_gives_no_elements_is_no_use(
     make: Make, glance: Callable[[Database], Any]
@@ -107,7 +92,7 @@ def test_look_up_that_gives_no_elements_is_no_use(
     assert look(db) == ([KEY], 0)
 
 
-@KINDS
+@BOTH_DATABASES
 def test_packed_value_is_in_no_look_and_unpacking_is_a_use(make: Make) -> None:
     db = make(1)
     db.set(KEY, hash_of(db))
@@ -122,7 +107,7 @@ def test_packed_value_is_in_no_look_and_unpacking_is_a_use(make: Make) -> None:
     assert db.loose == b"\1" and look(db) == ([], 1)
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("segments", [1, 8])
 def test_only_segments_that_were_given_a_collection_are_loose(make: Make, segments: int) -> None:
     db = make(segments)

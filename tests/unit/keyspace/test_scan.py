@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
@@ -11,22 +10,7 @@ from hypothesis import strategies as st
 
 from kvrepl.keyspace import segments
 from kvrepl.keyspace.database import Database
-from kvrepl.keyspace.keyspace import Keyspace
-from tests.unit.engine.twins import PureDatabase
-
-
-def compiled(segments: int) -> Database:
-    """Give a database as the server has it."""
-    return Database(0, Keyspace(0), segments)
-
-
-def pure(segments: int) -> Database:
-    """Give one with the reference methods."""
-    return PureDatabase(0, Keyspace(0), segments)
-
-
-Make = Callable[[int], Database]
-KINDS = pytest.mark.parametrize("make", [pure, compiled])
+from tests.unit.engine.twins import BOTH_DATABASES, Make, compiled_database, pure_database
 
 
 def key(number: int) -> bytes:
@@ -40,7 +24,7 @@ def fill(db: Database, numbers: range) -> None:
         db.set(key(number), b"x")
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("segments", [1, 8, 1024])
 @pytest.mark.parametrize("count", [1, 10, 1000])
 def test_scan_of_a_database_at_rest_returns_every_key_once(
@@ -58,7 +42,7 @@ def test_scan_of_a_database_at_rest_returns_every_key_once(
     assert found == Counter(map(key, range(3_000)))
 
 
-@KINDS
+@BOTH_DATABASES
 def test_scan_while_keys_come_and_go_returns_those_that_stay_once(
     make: Make,
 ) -> None:
@@ -78,7 +62,7 @@ def test_scan_while_keys_come_and_go_returns_those_that_stay_once(
     assert max(found.values()) == 1
 
 
-@KINDS
+@BOTH_DATABASES
 def test_scan_returns_few_keys_beyond_the_count_however_many_there_are(make: Make) -> None:
     db = make(2)
     fill(db, range(20_000))
@@ -91,7 +75,7 @@ def test_scan_returns_few_keys_beyond_the_count_however_many_there_are(make: Mak
     assert 20_000 / 15 < steps < 20_000 / 7
 
 
-@KINDS
+@BOTH_DATABASES
 def test_scan_while_the_database_grows_and_shrinks_returns_those_that_stay_once(
     make: Make,
 ) -> None:
@@ -118,7 +102,7 @@ def test_scan_while_the_database_grows_and_shrinks_returns_those_that_stay_once(
     assert all(found[key(number)] == 1 for number in range(1_000))
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("keys", [0, 3, 5_000])
 @pytest.mark.parametrize("cursor", [1, 77, (1 << 48) - 1, (1 << 64) - 1, 0xAAAAAAAAAAAA])
 def test_scan_from_any_cursor_comes_to_an_end(make: Make, keys: int, cursor: int) -> None:
@@ -131,7 +115,7 @@ def test_scan_from_any_cursor_comes_to_an_end(make: Make, keys: int, cursor: int
         assert calls < 2_000
 
 
-@KINDS
+@BOTH_DATABASES
 def test_scan_of_segments_that_were_emptied_passes_a_bounded_number_of_them(make: Make) -> None:
     db = make(1)
     db.expect(segments.SPLIT_LOAD * 20_000)
@@ -153,13 +137,13 @@ def test_scan_of_segments_that_were_emptied_passes_a_bounded_number_of_them(make
 )
 @settings(deadline=None)
 def test_scan_compiled_is_the_same_as_the_reference(keys: int, cursor: int, count: int) -> None:
-    one, other = pure(4), compiled(4)
+    one, other = pure_database(4), compiled_database(4)
     fill(one, range(keys))
     fill(other, range(keys))
     assert one.scan(cursor, count) == other.scan(cursor, count)
 
 
-@KINDS
+@BOTH_DATABASES
 def test_scan_returns_about_as_many_keys_as_are_asked_for(make: Make) -> None:
     db = make(16)
     fill(db, range(16 * 300))
@@ -171,7 +155,7 @@ def test_scan_returns_about_as_many_keys_as_are_asked_for(make: Make) -> None:
     assert 15 <= returned / calls <= 25
 
 
-@KINDS
+@BOTH_DATABASES
 def test_keys_are_counted_and_found_by_number(make: Make) -> None:
     db = make(8)
     fill(db, range(500))

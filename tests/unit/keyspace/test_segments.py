@@ -17,8 +17,8 @@ from kvrepl.keyspace import segments
 from kvrepl.keyspace.access import Lru
 from kvrepl.keyspace.database import Database
 from kvrepl.keyspace.keyspace import Keyspace
-from tests.unit.engine.twins import PureDatabase
-from tests.unit.keyspace.test_scan import KINDS, Make, fill, key
+from tests.unit.engine.twins import BOTH_DATABASES, Make, PureDatabase
+from tests.unit.keyspace.test_scan import fill, key
 
 
 def check(db: Database, keys: set[bytes], expiring: set[bytes]) -> None:
@@ -102,7 +102,7 @@ def test_segments_after_any_steps_hold_what_was_put_there(
         check(each, keys, expiring)
 
 
-@KINDS
+@BOTH_DATABASES
 def test_segments_of_a_growing_and_shrinking_database_stay_small_and_few(make: Make) -> None:
     db = make(4)
     fill(db, range(20_000))
@@ -117,7 +117,7 @@ def test_segments_of_a_growing_and_shrinking_database_stay_small_and_few(make: M
     assert set(db.keys()) == set(map(key, range(100)))
 
 
-@KINDS
+@BOTH_DATABASES
 def test_tidy_of_an_emptied_database_ends_with_few_and_small_segments(make: Make) -> None:
     db = make(128)
     fill(db, range(100_000))
@@ -138,7 +138,7 @@ def test_expect_of_a_damaged_file_makes_room_for_a_bounded_number() -> None:
     assert set(db.keys()) == set(map(key, range(10)))
 
 
-@KINDS
+@BOTH_DATABASES
 @pytest.mark.parametrize("keys", [3, 40, 700, 1_000])
 def test_pick_takes_each_key_as_often_as_any_other(make: Make, keys: int) -> None:
     db = make(2)
@@ -151,7 +151,7 @@ def test_pick_takes_each_key_as_often_as_any_other(make: Make, keys: int) -> Non
     assert distance < keys - 1 + 5 * (2 * (keys - 1)) ** 0.5
 
 
-@KINDS
+@BOTH_DATABASES
 def test_pick_where_most_keys_were_deleted_still_finds_those_left(make: Make) -> None:
     db = make(2)
     fill(db, range(5_000))
@@ -161,7 +161,7 @@ def test_pick_where_most_keys_were_deleted_still_finds_those_left(make: Make) ->
     assert {db.pick(rng) for _ in range(100)} == {key(0), key(1), key(2)}
 
 
-@KINDS
+@BOTH_DATABASES
 def test_halves_part_by_one_bit_of_the_hash(make: Make) -> None:
     # The compiled function has taken the other's place; this is that of whichever is there.
     keys = {key(number): number for number in range(300)}
