@@ -191,6 +191,13 @@ def long_double(value: float) -> LongDouble:
     return numerator, 1 - denominator.bit_length()
 
 
+def is_exact(data: bytes, value: float) -> bool:
+    """Whether text is a number of at most 64 bits that is `value` without rounding. O(len**2)."""
+    read = parse_long_double(data)
+    difference = add_long_doubles(read, long_double(-value)) if read is not None else None
+    return difference is not None and difference[0] == 0
+
+
 def add_long_doubles(left: LongDouble, right: LongDouble) -> LongDouble | None:
     """Add two long doubles with one rounding, as `value += increment` does in C.
 

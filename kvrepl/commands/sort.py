@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from sys import float_info
 from typing import TYPE_CHECKING, Any, Final
 
 from kvrepl.commands.arguments import integer
@@ -20,7 +21,7 @@ from kvrepl.config.notify import NOTIFY_GENERIC, NOTIFY_LIST
 from kvrepl.datatypes import HashValue, ListValue, SetValue, SortedSet
 from kvrepl.engine.spec import command
 from kvrepl.errors import SYNTAX, WRONGTYPE, CommandError
-from kvrepl.numbers import parse_float
+from kvrepl.numbers import is_exact, parse_float
 from kvrepl.resp.values import Reply
 
 if TYPE_CHECKING:
@@ -41,6 +42,8 @@ _STORE: Final = (
 _BLANKS: Final = b" \t\n\v\f\r"
 _PLAIN: Final = b"0123456789-."
 """Of what is made of these, Python and strtod read the same number, or none."""
+_PLAIN_BYTES: Final = 300
+"""And none so long is less than the smallest normal number."""
 
 
 @dataclass(slots=True)
@@ -186,7 +189,8 @@ def _as_they_stand(
 def _by_number(elements: list[bytes], descending: bool) -> list[bytes]:
     """Elements in the order of the numbers that they are, equal ones as texts. O(n log n)."""
     scores: Iterable[float]
-    if b"" in elements or b"".join(elements).translate(None, _PLAIN):
+    longest = max(map(len, elements), default=0)
+    if longest > _PLAIN_BYTES or b"" in elements or b"".join(elements).translate(None, _PLAIN):
         scores = map(_score, elements)
     else:
         try:
@@ -215,12 +219,18 @@ def _order(db: Database, by: bytes | None, alpha: bool) -> Callable[[bytes], Any
 
 
 def _score(text: bytes) -> float:
-    """A number as strtod reads it, which ends at a NUL and skips blanks in front."""
+    """A number as strtod reads it, which ends at a NUL and skips blanks in front.
+
+    SORT alone refuses whatever strtod calls out of range, and so what is less than the smallest
+    normal number and had to be rounded. (In Redis that is errno, which an earlier command may have
+    left behind: after `ZADD z 5e-324 m` the next SORT can refuse anything.)
+    """
     text = text.partition(b"\0")[0]
     if not text:
         return 0.0
-    value = parse_float(text.lstrip(_BLANKS))
-    if value is None:
+    text = text.lstrip(_BLANKS)
+    value = parse_float(text)
+    if value is None or (0.0 < abs(value) < float_info.min and not is_exact(text, value)):
         raise NOT_DOUBLES
     return value
 

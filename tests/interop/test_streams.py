@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from kvrepl.persistence.rewrite import aof_base
 from tests.interop.differential.grammar.parts import Argv
-from tests.interop.differential.grammar.streams import ADD, ENTRIES, GROUPED
+from tests.interop.differential.grammar.streams import ADD, BAD_IDS, ENTRIES, GROUPED, ODD_IDS
 from tests.interop.differential.peers import InProcess, Real, Tree, requests_of
 from tests.interop.harness import Server
 
@@ -229,6 +229,32 @@ def test_waiting_readers_are_served_as_by_redis(
     assert sent(seen.propagated) == sent(theirs.propagated)
     assert seen.events == theirs.events
     assert seen.digest == theirs.digest
+
+
+def test_ids_are_taken_where_redis_takes_them(real: Real, ours: InProcess) -> None:
+    commands: list[Argv] = [
+        (b"XADD", b"x1", b"1-1", b"f", b"v"),
+        (b"XADD", b"x1", b"2-1", b"f", b"v"),
+    ]
+    for each in (*ODD_IDS, *BAD_IDS):
+        commands += [
+            (b"XGROUP", b"CREATE", b"x1", b"g", b"0"),
+            (b"XGROUP", b"SETID", b"x1", b"g", each),
+            (b"XGROUP", b"SETID", b"x1", b"g", each, b"ENTRIESREAD", b"1"),
+            (b"XINFO", b"GROUPS", b"x1"),
+            (b"XCLAIM", b"x1", b"g", b"ann", b"0", b"1-1", b"FORCE", b"LASTID", each),
+            (b"XAUTOCLAIM", b"x1", b"g", b"ann", b"0", each),
+            (b"XGROUP", b"DESTROY", b"x1", b"g"),
+            (b"XGROUP", b"CREATE", b"x2", b"g", each, b"MKSTREAM"),
+            (b"DEL", b"x2"),
+        ]
+    real.begin()
+    ours.begin()
+    connection, client = real.connect(2), ours.connect(2)
+    theirs, answers = real.run(connection, commands), ours.run(client, commands)
+    connection.close()
+    for argv, wanted, found in zip(commands, theirs, answers, strict=True):
+        assert (argv, found) == (argv, wanted)
 
 
 def test_stream_dumped_and_rewritten_is_the_same_in_redis(real: Real, ours: InProcess) -> None:

@@ -43,7 +43,7 @@ def xgroup_create(c: Client, argv: list[bytes]) -> Reply:
         raise NO_KEY
     if len(argv) > 8:
         raise wrong_subcommand(argv)
-    last_id = _last_id(argv[4], value)
+    last_id = _last_id(argv[4], value, strict=True)
     if value is None:
         value = StreamValue()
         db.set(key, value)
@@ -62,7 +62,7 @@ def xgroup_setid(c: Client, argv: list[bytes]) -> Reply:
     value, group = _existing_group(c.db, argv)
     if len(argv) not in (5, 7):
         raise wrong_subcommand(argv)
-    group.last_id = _last_id(argv[4], value)
+    group.last_id = _last_id(argv[4], value, strict=False)
     group.entries_read = entries_read
     regrouped(c.db, argv[2], b"xgroup-setid")
     return OK
@@ -149,10 +149,10 @@ def _existing_group(db: Database, argv: list[bytes]) -> tuple[StreamValue, Group
     return value, group
 
 
-def _last_id(argument: bytes, value: StreamValue | None) -> StreamId:
+def _last_id(argument: bytes, value: StreamValue | None, *, strict: bool) -> StreamId:
     if argument == b"$":
         return MIN_ID if value is None else value.last_id
-    return stream_id(argument)
+    return stream_id(argument, strict=strict)
 
 
 # ----------------------------------------------------------- acknowledgements

@@ -358,6 +358,40 @@ def test_sort_by_numbers_breaks_ties_by_bytes(session: Session) -> None:
     assert session.run("sort", "l", "desc", "limit", 0, 2) == [b"inf", b"3e2"]
 
 
+@pytest.mark.parametrize(
+    ("text", "taken"),
+    [
+        ("5e-324", False),  # rounded, and less than the smallest normal number
+        ("1e-310", False),
+        ("-1e-310", False),
+        ("2.2250738585072011e-308", False),
+        ("2.225073858507201e-308", False),
+        ("0x1.8p-1074", False),
+        ("0." + "0" * 320 + "1", False),
+        ("0." + "0" * 400 + "1", False),
+        ("1e-400", False),
+        ("0x1p-1074", True),  # what it is
+        ("0x1p-1023", True),
+        ("2.2250738585072014e-308", True),  # the smallest normal number
+        ("1e-307", True),
+        ("0e-400", True),
+        ("0." + "0" * 200 + "1", True),
+    ],
+)
+def test_sort_refuses_numbers_that_strtod_calls_out_of_range(
+    session: Session, text: str, taken: bool
+) -> None:
+    """As a redis-server does that was just started: errno outlives a command in it."""
+    session.run("rpush", "l", text)
+    if taken:
+        assert session.run("sort", "l") == [text.encode()]
+    else:
+        error = session.run("sort", "l")
+        assert str(error) == "ERR One or more scores can't be converted into double"
+    session.run("zadd", "z", "5e-324", "m")
+    assert session.run("zscore", "z", "m") == 5e-324
+
+
 def test_sort_by_other_keys_and_fields_gets_what_they_hold(session: Session) -> None:
     session.run("rpush", "l", "3", "1", "2")
     session.run("mset", "w_1", "3", "w_2", "2", "w_3", "1")

@@ -19,8 +19,10 @@ INTEGERS = [b"0", b"1", b"-1", b"2", b"-2", b"3", b"-4", b"5", b"100", b"-100"]
 BAD_INTEGERS = [b"x", b"", b"1.5", b" 1", b"9223372036854775807", b"-9223372036854775808"]
 SCORES = [
     b"0", b"1", b"-1", b"2", b"2.5", b"0.1", b"-0", b"3.0", b"1e3", b"0x10", b"inf", b"-inf",
-    b"1e17", b"0.30000000000000004", b"12345678901234567890", b"5e-324", b"100000000000000000000",
+    b"1e17", b"0.30000000000000004", b"12345678901234567890", b"3e-308", b"100000000000000000000",
 ]  # fmt: skip
+"""None below the smallest normal number: reading one leaves ERANGE in the errno of Redis, and SORT
+looks at what it finds there, whoever left it. Those are in tests/unit/commands/test_keys.py."""
 BAD_SCORES = [b"nan", b"x", b"", b" 1", b"1e400", b"1 "]
 SCORE_BOUNDS = [*SCORES, *(b"(" + score for score in SCORES), b"+inf", b"(-inf", b"", b"(", b" 1"]
 LEX_BOUNDS = [

@@ -119,7 +119,7 @@ GROUPED = [
         case(b"SETID"),
         KEYS,
         GROUPS,
-        st.one_of(st.just(b"$"), ids),
+        st.one_of(st.just(b"$"), st.sampled_from([b"-", b"+"]), ids),
         option(case(b"ENTRIESREAD"), numbers),
     ),
     call(b"XGROUP", case(b"DESTROY"), KEYS, GROUPS),
