@@ -11,8 +11,7 @@ from __future__ import annotations
 
 import operator
 import struct
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Iterable
 from typing import Final
 
 from rdb.errors import RdbError
@@ -21,10 +20,36 @@ _HEADER: Final = struct.Struct("<II")
 _FORMATS = {2: "h", 4: "i", 8: "q"}
 
 
-@lru_cache(1024)
-def _members(width: int, count: int) -> Callable[[bytes, int], tuple[int, ...]]:
-    """What reads so many integers."""
-    return struct.Struct(f"<{count}{_FORMATS[width]}").unpack_from
+_READERS: Final[dict[bytes, struct.Struct]] = {}
+"""What reads an intset, by the header, whose width and count are those of it."""
+_MAX_READERS: Final = 1024
+
+
+def members(blob: bytes) -> tuple[int, ...]:
+    """Unpack an intset, as `decode`."""
+    # hot: benchmarks/load-pure
+    reader = _READERS.get(blob[:8]) or _reader(blob)
+    if len(blob) != reader.size:
+        raise RdbError("intset header does not give its size")
+    found = reader.unpack(blob)
+    if any(map(operator.ge, found, found[1:])):
+        raise RdbError("intset is not sorted")
+    return found
+
+
+def _reader(blob: bytes) -> struct.Struct:
+    if len(blob) < _HEADER.size:
+        raise RdbError("intset is cut off")
+    width, count = _HEADER.unpack_from(blob)
+    if width not in _FORMATS:
+        raise RdbError(f"intset of width {width}")
+    if len(blob) != _HEADER.size + width * count:
+        raise RdbError("intset header does not give its size")
+    if len(_READERS) == _MAX_READERS:
+        _READERS.clear()
+    reader = struct.Struct(f"<{_HEADER.size}x{count}{_FORMATS[width]}")
+    _READERS[blob[: _HEADER.size]] = reader
+    return reader
 
 
 def decode(blob: bytes) -> list[int]:
@@ -36,17 +61,7 @@ def decode(blob: bytes) -> list[int]:
     Raises:
         RdbError: width, count and size do not agree, or members are not strictly ascending.
     """
-    if len(blob) < _HEADER.size:
-        raise RdbError("intset is cut off")
-    width, count = _HEADER.unpack_from(blob)
-    if width not in _FORMATS:
-        raise RdbError(f"intset of width {width}")
-    if len(blob) != _HEADER.size + width * count:
-        raise RdbError("intset header does not give its size")
-    members = _members(width, count)(blob, _HEADER.size)
-    if any(map(operator.ge, members, members[1:])):
-        raise RdbError("intset is not sorted")
-    return [*members]
+    return [*members(blob)]
 
 
 def encode(members: Iterable[int]) -> bytes:
