@@ -337,7 +337,9 @@ def _zset(data: bytes, pos: int, limits: Thresholds) -> int | None:
 
 
 def _is_intset(blob: bytes, limits: Thresholds) -> bool:
-    count = len(intset.members(blob))
+    count = intset.natural_members(blob)
+    if count is None:
+        count = len(intset.members(blob))
     return 0 < count <= limits.set_max_intset_entries and count <= MAX_ELEMENTS
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import random
 import struct
 from collections.abc import Callable
 
@@ -9,9 +11,10 @@ import pytest
 
 from kvrepl.datatypes.limits import Limits
 from rdb import constants as c
-from rdb.blobs import listpack
+from rdb.blobs import intset, listpack
 from rdb.blobs.layout import MAX_BYTES, MAX_LAYOUTS, PATIENCE, Layouts
 from rdb.errors import Incomplete, RdbError
+from rdb.keys import load_keys_reference
 from rdb.lengths import decode_length, encode_length
 from rdb.packed import _HASHES, _LISTS, _NODES, _SETS, _ZSETS, packed_end
 from rdb.strings import decode_strings_reference, encode_string
@@ -221,3 +224,83 @@ def test_packed_end_intset_damaged_is_judged_as_by_its_members() -> None:
         for cut in range(len(blob)):
             assert packed_end(c.TYPE_SET_INTSET, bytes((cut,)) + blob[:cut], 0, Limits()) is None
     assert taken > 1_000
+
+
+@pytest.mark.parametrize(
+    ("first", "other"),
+    [
+        # Not every text is a score.
+        ([b"\x81m\x02", b"\x843.25\x05"], [b"\x81m\x02", b"\x84nan!\x05"]),
+        # A text is another one's integer.
+        (
+            [b"\x07\x01", b"\x01\x01", b"\x818\x02", b"\x01\x01"],
+            [b"\x07\x01", b"\x01\x01", b"\x817\x02", b"\x01\x01"],
+        ),
+        # No members at all, twice.
+        ([], []),
+    ],
+)
+def test_packed_end_zsets_of_one_form_are_not_taken_where_that_says_too_little(
+    first: list[bytes], other: list[bytes]
+) -> None:
+    _ZSETS.forget()
+    data = hash_value(listpack.assemble(first))
+    assert packed_end(c.TYPE_ZSET_LISTPACK, data, 0, Limits()) == (len(data) if first else None)
+    data = hash_value(listpack.assemble(other))
+    assert packed_end(c.TYPE_ZSET_LISTPACK, data, 0, Limits()) is None
+
+
+@pytest.mark.parametrize("blob", [NODE, ONE_ENTRY], ids=["two", "one"])
+def test_packed_end_known_node_changes_no_verdict_on_what_stands_around_it(blob: bytes) -> None:
+    whole = stream_value(blob)
+    begin = whole.index(blob)
+    taken = 0
+    for at in (*range(begin), *range(begin + len(blob), len(whole))):
+        for byte in range(256):
+            damaged = whole[:at] + bytes((byte,)) + whole[at + 1 :] + bytes(9)
+            _NODES.forget()
+            expected = packed_end(c.TYPE_STREAM_LISTPACKS_2, damaged, 0, Limits())
+            assert packed_end(c.TYPE_STREAM_LISTPACKS_2, whole, 0, Limits()) == len(whole)
+            assert _NODES.verdict(blob) is not None
+            assert packed_end(c.TYPE_STREAM_LISTPACKS_2, damaged, 0, Limits()) == expected, damaged
+            taken += expected is not None
+    assert taken > 1_000
+
+
+def test_packed_end_hash_larger_than_the_limit_is_not_loaded_packed() -> None:
+    for size, is_kept in ((60_000, True), (70_000, False)):
+        value = hash_value(listpack.encode([b"field", b"\x00" * size]))
+        segments: list[dict[bytes, object]] = [{}]
+        data = bytes((c.TYPE_HASH_LISTPACK,)) + b"\x01k" + value
+        pos, *_ = load_keys_reference(data, 0, segments, [{}], [0], Limits(), None)
+        assert pos == (len(data) if is_kept else 0) and bool(segments[0]) == is_kept
+
+
+@pytest.mark.parametrize(("form", "highest"), [("h", 1 << 15), ("i", 1 << 31), ("q", 1 << 63)])
+def test_intset_natural_members_are_told_where_they_are_in_order(form: str, highest: int) -> None:
+    rng = random.Random(29)
+    edges = [0, 1, 2, highest // 2, highest - 2, highest - 1, -1, -2, -highest]
+    told = 0
+    for _ in range(5_000):
+        count = rng.randrange(1, 7)
+        members = [
+            rng.choice(edges) if rng.random() < 0.4 else rng.randrange(highest)
+            for _ in range(count)
+        ]
+        if rng.random() < 0.8:
+            members.sort()
+        blob = struct.pack(f"<II{count}{form}", struct.calcsize(form), count, *members)
+        with contextlib.suppress(RdbError):
+            intset.members(blob)
+        in_order = members == sorted(set(members)) and members[0] >= 0
+        found = intset.natural_members(blob)
+        assert found in ((count, None) if in_order else (None,)), members
+        told += found is not None
+    assert told > 1_000
+
+
+def test_intset_of_many_members_is_told_by_lanes_up_to_a_limit() -> None:
+    for count, is_told in ((512, True), (513, False)):
+        blob = intset.encode(range(count))
+        assert intset.members(blob) == tuple(range(count))
+        assert intset.natural_members(blob) == (count if is_told else None)
