@@ -233,7 +233,7 @@ def test_packed_end_intset_damaged_is_judged_as_by_its_members() -> None:
         ([b"\x81m\x02", b"\x843.25\x05"], [b"\x81m\x02", b"\x84nan!\x05"]),
         # A text is another one's integer.
         (
-            [b"\x07\x01", b"\x01\x01", b"\x818\x02", b"\x01\x01"],
+            [b"\x07\x01", b"\x01\x01", b"\x81x\x02", b"\x01\x01"],
             [b"\x07\x01", b"\x01\x01", b"\x817\x02", b"\x01\x01"],
         ),
         # No members at all, twice.
