@@ -397,16 +397,17 @@ def _members(blob: bytes) -> int | None:
     return len(texts) // 2
 
 
-def _layout_of_zset(blob: bytes) -> tuple[bytes, tuple[int, _Read, _Read]] | None:
+def _layout_of_zset(blob: bytes) -> tuple[bytes, tuple[int, _Read, _Read]]:
     """What sorted sets have in common whose members have these sizes, and whose scores these kinds.
 
     Where all members are strings in encoding too, their texts differ where their bytes do. Scores
-    must be integers, as not every text is a score.
+    must be integers, as not every text is a score. Where that is not so, nothing may differ.
     """
     found = scan.entries(blob) or []
     members, scores = found[::2], found[1::2]
     if not all(map(scan.is_short_string, members)) or any(map(scan.is_short_string, scores)):
-        return None
+        places = tuple(range(len(members)))
+        return b"\xff" * len(blob), (len(members), lambda blob: places, lambda blob: places)
     gaps = [(len(a) - 2, 2 + len(b)) for a, b in zip(members, scores, strict=True)]
     readers = _readers(HEADER_BYTES + 1, gaps)
     return scan.mask(found, lambda at: True), (len(members), *readers)

@@ -23,7 +23,9 @@ MAX_LAYOUTS: Final = 256
 MAX_BYTES: Final = 2048
 """Of a listpack whose layout is kept."""
 PATIENCE: Final = 64
-"""Listpacks in vain before a layout is replaced: as learning takes as long as some twenty."""
+MAX_PATIENCE: Final = 4096
+"""Listpacks in vain before a layout is replaced, as learning takes as long as some twenty; it
+doubles with each, so that values that are all different soon cost no more than without layouts."""
 
 Verdict = TypeVar("Verdict")
 
@@ -36,16 +38,18 @@ class Layouts(Generic[Verdict]):
             is too much, who compare in the same way.
     """
 
-    __slots__ = ("_vain", "known")
+    __slots__ = ("_patience", "_vain", "known")
 
     def __init__(self) -> None:
         self.known: dict[int, tuple[int, int, Verdict]] = {}
         self._vain = 0
+        self._patience = PATIENCE
 
     def forget(self) -> None:
         """Start anew."""
         self.known.clear()
         self._vain = 0
+        self._patience = PATIENCE
 
     def verdict(self, blob: bytes) -> Verdict | None:
         """What was said of a listpack of this layout; None where none is known. O(len(blob))."""
@@ -55,24 +59,25 @@ class Layouts(Generic[Verdict]):
         mask, fixed, verdict = known
         return verdict if int.from_bytes(blob, "little") & mask == fixed else None
 
-    def learn(self, blob: bytes, made: Callable[[], tuple[bytes, Verdict] | None]) -> None:
+    def learn(self, blob: bytes, made: Callable[[], tuple[bytes, Verdict]]) -> None:
         """Note a verdict.
 
         Args:
             blob: the listpack that was judged.
             made: gives as many bytes, whose bits are set where those of it matter to the verdict,
-                and that; None where none is worth to be kept. Not called unless it is to be.
+                and that. Not called unless it is to be kept.
         """
         size = len(blob)
         if size > MAX_BYTES:
             return
         if size in self.known or len(self.known) == MAX_LAYOUTS:
             self._vain += 1
-            if self._vain < PATIENCE:
+            if self._vain < self._patience:
                 return
+            self._patience = min(2 * self._patience, MAX_PATIENCE)
             if size not in self.known:
-                self.known.clear()
+                del self.known[next(iter(self.known))]
         self._vain = 0
-        if (kept := made()) is not None:
-            mask = int.from_bytes(kept[0], "little")
-            self.known[size] = mask, int.from_bytes(blob, "little") & mask, kept[1]
+        bits, said = made()
+        mask = int.from_bytes(bits, "little")
+        self.known[size] = mask, int.from_bytes(blob, "little") & mask, said
