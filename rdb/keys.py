@@ -15,15 +15,17 @@ from typing import Any, Final
 from rdb import constants as c
 from rdb.accel import accel
 from rdb.errors import Incomplete, RdbError
-from rdb.packed import CHECKS, MAX_BYTES, PACKED, Thresholds
+from rdb.packed import CHECKS, MAX_BYTES, PACKED, TEXT_CHECKS, Thresholds
 from rdb.strings import decode_string
 
 Row = list[dict[bytes, Any]]
 Taken = tuple[int, int, int, int | None]
 
-
+_TEXTS: Final = frozenset((c.TYPE_STRING, *TEXT_CHECKS))
+"""The types whose values are strings in the file."""
+_TEXT_JUDGES: Final = {code: (check, PACKED[code]) for code, check in TEXT_CHECKS.items()}
 _JUDGES: Final = {code: (check, PACKED[code]) for code, check in CHECKS.items()}
-"""What judges a packed value, and its class, by type code."""
+"""What judges a packed value, and its class, by type code; the first is given the text of it."""
 
 
 def load_keys_reference(
@@ -42,6 +44,7 @@ def load_keys_reference(
     count = expiring = 0
     earliest_ms: int | None = None
     instant_ms: int | None = None
+    texts, text_judges, judges = _TEXTS, _TEXT_JUDGES, _JUDGES
     # hot: benchmarks/load-pure, which is why the short lengths of strings are read here.
     try:
         while pos < size:
@@ -59,7 +62,8 @@ def load_keys_reference(
                 key = data[begin:at]
             else:
                 key, at = decode_string(data, at)
-            if not code:
+            if code in texts:
+                start = at
                 if (length := data[at]) < 0x40:
                     begin = at + 1
                     at = begin + length
@@ -72,10 +76,15 @@ def load_keys_reference(
                     value, at = decode_string(data, at)
                 if at > size:
                     break
+                if code:
+                    check_text, cls = text_judges[code]
+                    if at - start > MAX_BYTES or not check_text(value, limits):
+                        break
+                    value = cls(data[start:at])
             else:
-                if (judge := _JUDGES.get(code)) is None:
+                if code not in judges:
                     break
-                check, cls = judge
+                check, cls = judges[code]
                 end = check(data, at, limits)
                 if end is None or end - at > MAX_BYTES:
                     break

@@ -292,9 +292,14 @@ Args:
 Raises:
     RdbError: it is malformed or makes another length.
 """
+try_decompress: Callable[[bytes, int], bytes | None]
+"""What `decompress` rests on, with nothing around it.
+
+It may also raise ValueError, or give None or another length: then `decompress` words the refusal.
+"""
 if accel is not None:
-    decompress = accel.lzf_decompress
+    try_decompress = decompress = accel.lzf_decompress
 elif _unpack_in_c is not None:
-    decompress = decompress_with_library
+    try_decompress, decompress = _unpack_in_c, decompress_with_library
 else:
-    decompress = decompress_reference
+    try_decompress = decompress = decompress_reference

@@ -12,6 +12,9 @@ Source: rdbSaveRawString, rdbGenericLoadStringObject, rdbTryIntegerEncoding in r
 
 from __future__ import annotations
 
+import struct
+from typing import Final
+
 from rdb import lzf
 from rdb.accel import accel
 from rdb.constants import (
@@ -26,7 +29,9 @@ from rdb.constants import (
 )
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
+from rdb.lzf import try_decompress
 
+_two_lengths: Final = struct.Struct(">xHH").unpack_from
 _INT_BYTES = {ENC_INT8: 1, ENC_INT16: 2, ENC_INT32: 4}
 
 
@@ -102,6 +107,18 @@ def decode_string(data: bytes, pos: int) -> tuple[bytes, int]:
         return data[begin:end], end
     encoding = first & 0x3F
     if encoding == ENC_LZF:
+        begin = pos + 5
+        # hot: benchmarks/load-pure; what is compressed mostly has two lengths of two bytes.
+        if begin <= size:
+            packed_size, length = _two_lengths(data, pos)
+            end = begin + packed_size - 0x4000
+            if begin <= end <= size and 0x4000 <= length < 0x8000 > packed_size:
+                try:
+                    text = try_decompress(data[begin:end], length - 0x4000)
+                except (ValueError, RdbError):
+                    text = None
+                if text is not None and len(text) == length - 0x4000:
+                    return text, end
         return _decode_lzf(data, pos)
     width = _INT_BYTES.get(encoding)
     if width is None:
@@ -113,15 +130,8 @@ def decode_string(data: bytes, pos: int) -> tuple[bytes, int]:
 
 
 def _decode_lzf(data: bytes, pos: int) -> tuple[bytes, int]:
-    end = pos + 5
-    # hot: benchmarks/load-pure; what is compressed mostly has two lengths of two bytes.
-    if end < len(data) and data[pos + 1] >> 6 == data[pos + 3] >> 6 == 1:
-        packed_size = (data[pos + 1] & 0x3F) << 8 | data[pos + 2]
-        size = (data[pos + 3] & 0x3F) << 8 | data[pos + 4]
-        begin = end
-    else:
-        packed_size, begin = decode_length(data, pos + 1)
-        size, begin = decode_length(data, begin)
+    packed_size, begin = decode_length(data, pos + 1)
+    size, begin = decode_length(data, begin)
     if packed_size > MAX_STRING_BYTES or size > packed_size * MAX_LZF_RATIO:
         raise RdbError(f"LZF string of {packed_size} bytes claims to hold {size}", offset=pos)
     end = begin + packed_size

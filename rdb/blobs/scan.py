@@ -26,7 +26,6 @@ import re
 import struct
 from collections.abc import Callable
 from functools import cache
-from itertools import accumulate
 from typing import Final
 
 from rdb.blobs.listpack import HEADER_BYTES, integer_of
@@ -148,22 +147,35 @@ def equal_strings(blob: bytes) -> int | None:
     return count if heads.count(first) == backlens.count(step - 1) == count else None
 
 
-def texts(blob: bytes, found: list[bytes], pick: slice) -> list[tuple[int, int]]:
-    """Where the texts of strings lie.
+def mask(found: list[bytes], free: Callable[[int], bool]) -> bytes:
+    """The bits of a listpack that say what its entries are, and not what they hold.
 
     Args:
-        blob: a listpack; found: its entries.
-        pick: which of the entries to look at.
+        found: its entries.
+        free: given the place of an entry, whether that may hold anything; all of others is set.
 
     Returns:
-        (begin, end), ascending.
+        As many bytes as the listpack has.
     """
-    ends = list(accumulate(map(len, found), initial=HEADER_BYTES))
-    places = []
-    for entry, begin, end in list(zip(found, ends, ends[1:], strict=False))[pick]:
-        if 0x80 <= entry[0] < 0xC0:
-            places.append((begin + 1, end - 1))
-    return places
+    parts = [b"\xff" * HEADER_BYTES]
+    for place, entry in enumerate(found):
+        parts.append(_mask_of(entry) if free(place) else b"\xff" * len(entry))
+    return b"".join(parts) + b"\xff"
+
+
+def _mask_of(entry: bytes) -> bytes:
+    first = entry[0]
+    if first < 0x80:
+        return b"\x80\xff"
+    if 0xC0 <= first < 0xE0:
+        return b"\xe0\x00\xff"
+    head = b"\xff\xff" if first == 0xE0 else b"\xff"
+    return head + bytes(len(entry) - len(head) - 1) + b"\xff"
+
+
+def is_short_string(entry: bytes) -> bool:
+    """Whether an entry is a string of up to 63 bytes, which lies between its first and last."""
+    return 0x80 <= entry[0] < 0xC0
 
 
 def _pairs(blob: bytes, find: _Find) -> int | None:

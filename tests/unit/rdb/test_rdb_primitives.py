@@ -10,6 +10,7 @@ import rdb
 from rdb import lzf
 from rdb.accel import accel
 from rdb.checksum import crc64, crcmod_crc64
+from rdb.constants import MAX_LZF_RATIO, MAX_STRING_BYTES
 from rdb.errors import Incomplete, RdbError
 from rdb.lengths import decode_length, encode_length
 from rdb.strings import decode_string, decode_strings, decode_strings_reference, encode_string
@@ -240,3 +241,36 @@ def test_payload_round_trip_and_damage() -> None:
 def test_payload_of_redis_decodes() -> None:
     # SET k 10; DUMP k and RPUSH l a 1; DUMP l, redis-server 7.0.15.
     assert rdb.decode_payload(b"\x00\xc0\n\n\x00n\x9fWE\x0e\xaec\xbb") == (0, b"10")
+
+
+def decoded(data: bytes, pos: int) -> tuple[bytes, int] | type[Exception]:
+    try:
+        return decode_string(data, pos)
+    except (Incomplete, RdbError) as error:
+        return type(error)
+
+
+@pytest.mark.parametrize("behind", [b"", bytes(40_000)], ids=["alone", "followed"])
+def test_string_of_lzf_damaged_or_cut_is_read_as_by_the_reference(behind: bytes) -> None:
+    def expected(data: bytes) -> tuple[bytes, int] | type[Exception]:
+        try:
+            packed_size, begin = decode_length(data, 1)
+            size, begin = decode_length(data, begin)
+            if size > packed_size * MAX_LZF_RATIO or packed_size > MAX_STRING_BYTES:
+                return RdbError
+            if (end := begin + packed_size) > len(data):
+                return Incomplete
+            return lzf.decompress_reference(data[begin:end], size), end
+        except (Incomplete, RdbError) as error:
+            return type(error)
+
+    packed = lzf.compress_reference(b"abcdefgh" * 40)
+    assert packed is not None
+    whole = b"\xc3" + bytes((0x40, len(packed))) + encode_length(320) + packed
+    assert decoded(whole + behind, 0) == (b"abcdefgh" * 40, len(whole))
+    for at in range(1, len(whole)):
+        for byte in range(256):
+            data = whole[:at] + bytes((byte,)) + whole[at + 1 :] + behind
+            assert decoded(data, 0) == expected(data), data[: len(whole)]
+    for cut in range(1, len(whole)):
+        assert decoded(whole[:cut], 0) == expected(whole[:cut]) == Incomplete

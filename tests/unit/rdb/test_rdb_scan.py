@@ -167,14 +167,31 @@ def test_scan_damaged_equal_strings_are_never_covered_unless_the_decoder_takes_t
         assert scan.equal_strings(blob[:cut]) is None
 
 
-def test_scan_texts_are_where_the_short_strings_lie() -> None:
-    parts = [b"name", b"12", b"", b"x" * 63, b"y" * 64, b"z"]
-    blob = listpack.encode(parts)
+def test_scan_mask_leaves_free_what_an_entry_holds_and_not_what_it_is() -> None:
+    texts = [b"12", b"name", b"", b"x" * 63, b"y" * 64, *(b"%d" % n for n in NUMBERS), b"z"]
+    blob = listpack.encode(texts)
     entries = scan.entries(blob)
     assert entries is not None
-    places = scan.texts(blob, entries, slice(None))
-    assert [blob[begin:end] for begin, end in places] == [b"name", b"", b"x" * 63, b"z"]
-    assert [blob[b:e] for b, e in scan.texts(blob, entries, slice(3, None, 2))] == [b"x" * 63, b"z"]
+    assert scan.mask(entries, lambda place: False) == b"\xff" * len(blob)
+    rng = random.Random(23)
+    for free in range(len(entries)):
+        mask = int.from_bytes(scan.mask(entries, free.__eq__), "little")
+        noise = int.from_bytes(rng.randbytes(len(blob)), "little")
+        other = (int.from_bytes(blob, "little") & mask | noise & ~mask).to_bytes(
+            len(blob), "little"
+        )
+        found = scan.entries(other)
+        assert found is not None and list(map(len, found)) == list(map(len, entries))
+        assert found[:free] + found[free + 1 :] == entries[:free] + entries[free + 1 :]
+        # All bits are free that may be: the others give another kind or size of entry.
+        free_bits = 8 * len(blob) - mask.bit_count()
+        first, size = entries[free][0], len(entries[free])
+        if first < 0x80:
+            assert free_bits == 7
+        elif 0xC0 <= first < 0xE0:
+            assert free_bits == 13
+        else:
+            assert free_bits == 8 * (size - (3 if first == 0xE0 else 2))
 
 
 def test_scan_random_listpacks_are_judged_as_the_decoder_does() -> None:
