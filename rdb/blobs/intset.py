@@ -20,17 +20,13 @@ _HEADER: Final = struct.Struct("<II")
 _FORMATS = {2: "h", 4: "i", 8: "q"}
 
 
-_READERS: Final[dict[bytes, struct.Struct]] = {}
-"""What reads an intset, by the header, whose width and count are those of it."""
-_MAX_READERS: Final = 1024
-
-
 _MAX_LANES: Final = 512
 """Members, as many as an intset has by default: what compares them takes four times their bytes."""
-_MAX_LAYOUTS: Final = 256
-_Lanes = tuple[int, int, int, int, int, int, int]
-_LANES: Final[dict[int, _Lanes]] = {}
-"""By size of an intset, what `natural_members` compares it with."""
+_Lanes = tuple[int, int, int, int, int, int, int, int]
+_KNOWN: Final[dict[bytes, tuple[struct.Struct, _Lanes | None]]] = {}
+"""By the header of an intset: what reads those of that width and count, and what
+`natural_members` compares them with, where they are not too many for it."""
+_MAX_KNOWN: Final = 256
 
 
 def natural_members(blob: bytes) -> int | None:
@@ -41,22 +37,20 @@ def natural_members(blob: bytes) -> int | None:
     and keeps that bit just where the one before is smaller. O(bytes), in C.
     """
     # hot: benchmarks/load-pure
-    lanes = _LANES.get(len(blob))
-    if lanes is None:
+    known = _KNOWN.get(blob[:8])
+    if known is None or (lanes := known[1]) is None:
         return None
-    count, bits, mask, head, behind, more, high = lanes
+    size, count, bits, mask, head, behind, more, high = lanes
     number = int.from_bytes(blob, "little")
-    if number & mask != head:
+    if number & mask != head or len(blob) != size:
         return None
     return count if (number >> bits) + more - (number & behind) & high == high else None
 
 
-def _learn_lanes(width: int, count: int) -> None:
-    """Have `natural_members` know what has so many members; not of one width and another."""
+def _lanes(width: int, count: int) -> _Lanes | None:
+    """What `natural_members` compares an intset of so many members with."""
     if not 0 < count <= _MAX_LANES:
-        return
-    if len(_LANES) == _MAX_LAYOUTS:
-        _LANES.clear()
+        return None
     bits = 8 * width
     highest = 1 << bits - 1
 
@@ -66,12 +60,12 @@ def _learn_lanes(width: int, count: int) -> None:
             bytes(_HEADER.size) + lane.to_bytes(width, "little") * lanes, "little"
         )
 
-    head = int.from_bytes(_HEADER.pack(width, count), "little")
-    _LANES[_HEADER.size + width * count] = (
+    return (
+        _HEADER.size + width * count,
         count,
         bits,
         (1 << 8 * _HEADER.size) - 1 | each(highest, count),
-        head,
+        int.from_bytes(_HEADER.pack(width, count), "little"),
         each((1 << bits) - 1, count - 1),
         each(highest - 1, count - 1),
         each(highest, count - 1),
@@ -80,7 +74,8 @@ def _learn_lanes(width: int, count: int) -> None:
 
 def members(blob: bytes) -> tuple[int, ...]:
     """Unpack an intset, as `decode`."""
-    reader = _READERS.get(blob[:8]) or _reader(blob)
+    known = _KNOWN.get(blob[:8])
+    reader = known[0] if known is not None else _reader(blob)
     if len(blob) != reader.size:
         raise RdbError("intset header does not give its size")
     found = reader.unpack(blob)
@@ -97,11 +92,10 @@ def _reader(blob: bytes) -> struct.Struct:
         raise RdbError(f"intset of width {width}")
     if len(blob) != _HEADER.size + width * count:
         raise RdbError("intset header does not give its size")
-    if len(_READERS) == _MAX_READERS:
-        _READERS.clear()
-    _learn_lanes(width, count)
+    if len(_KNOWN) == _MAX_KNOWN:
+        _KNOWN.clear()
     reader = struct.Struct(f"<{_HEADER.size}x{count}{_FORMATS[width]}")
-    _READERS[blob[: _HEADER.size]] = reader
+    _KNOWN[blob[: _HEADER.size]] = reader, _lanes(width, count)
     return reader
 
 

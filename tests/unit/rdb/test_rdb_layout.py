@@ -319,3 +319,13 @@ def test_intset_of_many_members_is_told_by_lanes_up_to_a_limit() -> None:
         blob = intset.encode(range(count))
         assert intset.members(blob) == tuple(range(count))
         assert intset.natural_members(blob) == (count if is_told else None)
+
+
+def test_intsets_of_one_size_and_two_widths_are_both_told() -> None:
+    narrow, wide = intset.encode([1, 2, 3, 4]), intset.encode([1, 1 << 20])
+    assert len(narrow) == len(wide)
+    for _ in range(2):
+        for blob, count in ((narrow, 4), (wide, 2)):
+            intset.members(blob)
+            assert intset.natural_members(blob) == count
+            assert intset.natural_members(blob + b"\0") is None
