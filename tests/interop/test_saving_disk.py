@@ -20,6 +20,7 @@ from tests.interop.harness import (
     Kind,
     Server,
     follow,
+    wait_caught_up,
     wait_linked,
     wait_same_data,
     wait_until,
@@ -249,6 +250,7 @@ def test_replica_that_cannot_write_ends_unless_told_to_go_on(
     follow(replica, master.port)
     replica.config_set(save=SAVE_RARELY)
     write(master, 100)
+    wait_caught_up(master, replica)  # or what is saved may find room
     fill_up(disk, leave_bytes=300_000)
     replica.call("BGSAVE")
     wait_until(lambda: persistence(replica, "rdb_last_bgsave_status") == "err", "it fails", replica)
