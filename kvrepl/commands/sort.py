@@ -39,7 +39,7 @@ _STORE: Final = (
     " appear anywhere in the argument array"
 )
 _BLANKS: Final = b" \t\n\v\f\r"
-SMALLEST_NORMAL: Final = float.fromhex("0x1p-1022")
+_SMALLEST_NORMAL: Final = float.fromhex("0x1p-1022")
 _PLAIN: Final = b"0123456789-."
 """Of what is made of these, Python and strtod read the same number, or none."""
 _PLAIN_BYTES: Final = 300
@@ -230,7 +230,7 @@ def _score(text: bytes) -> float:
         return 0.0
     text = text.lstrip(_BLANKS)
     value = parse_float(text)
-    if value is None or (0.0 < abs(value) < SMALLEST_NORMAL and not is_exact(text, value)):
+    if value is None or (0.0 < abs(value) < _SMALLEST_NORMAL and not is_exact(text, value)):
         raise NOT_DOUBLES
     return value
 

@@ -276,10 +276,15 @@ def discard(engine: Engine, client: Client) -> None:
     engine.unwatch(client)
 
 
-def feed_monitors(engine: Engine, client: Client, command: Command, argv: Sequence[bytes]) -> None:
-    """Show a command to those who called MONITOR, unless its kind is not shown."""
+def feed_monitors(
+    engine: Engine, client: Client, command: Command, argv: Sequence[bytes], who: bytes = b""
+) -> None:
+    """Show a command to those who called MONITOR, unless its kind is not shown; as `show`.
+
+    It came from the client's address where `who` is empty.
+    """
     if "admin" not in command.flags and "skip_monitor" not in command.flags:
-        show(engine, client, client.addr, argv)
+        show(engine, client, who or client.addr, argv)
 
 
 def show(engine: Engine, client: Client, who: bytes, argv: Sequence[bytes]) -> None:

@@ -418,6 +418,9 @@ class Engine:
         if not self.depth:
             self.tick()  # inside EXEC and scripts the time stands still
         self.on_slow(client, command, argv, spent_ns)
+        self._spike(command, spent_ns)
+
+    def _spike(self, command: Command, spent_ns: int) -> None:
         self.on_spike(b"fast-command" if "fast" in command.flags else b"command", spent_ns)
 
     def waits(self, client: Client, command: Command, argv: list[bytes], spent_ns: int) -> None:
@@ -429,7 +432,7 @@ class Engine:
         command.nanoseconds += spent_ns
         if spent_ns >= self.slow_ns:
             self.tick()
-            self.on_spike(b"fast-command" if "fast" in command.flags else b"command", spent_ns)
+            self._spike(command, spent_ns)
 
     def waited(self, wait: Wait, argv: Sequence[bytes], spent_ns: int, *, failed: bool) -> None:
         """A command that waited has its answer.

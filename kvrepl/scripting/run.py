@@ -138,8 +138,8 @@ class Run:
         ops = engine.propagation.ops
         mark = len(ops)
         reply = engine.call(client, command, argv)
-        if engine.gates & gates.MONITORED and not {"admin", "skip_monitor"} & command.flags:
-            admission.show(engine, client, b"lua", argv)
+        if engine.gates & gates.MONITORED:
+            admission.feed_monitors(engine, client, command, argv, b"lua")
         if self.targets != BOTH:
             ops[mark:] = [
                 (db, each, kept) for db, each, to in ops[mark:] if (kept := to & self.targets)
