@@ -63,7 +63,7 @@ _FLAG_SAME_FIELDS: Final = 2
 _MAX_GROUPS: Final = 64
 _U64: Final = (1 << 64) - 1
 _LENGTH: Final = rb"(?:[\x00-\x3f]|[\x40-\x7f].|\x81.{8}|\x80.{4})"
-_stream_counters: Final = re.compile(_LENGTH * 7, re.DOTALL).match
+stream_counters: Final = re.compile(_LENGTH * 7, re.DOTALL).match
 """The lengths (rdb.lengths) of last, first and highest deleted id, and the entries added."""
 _tail_of_one: Final = re.compile(rb"\x01" + _LENGTH * 7 + rb"\x00", re.DOTALL).match
 """What stands behind the nodes of a stream of one entry and no group."""
@@ -504,7 +504,7 @@ def _stream(data: bytes, pos: int, limits: Thresholds) -> int | None:
     length, pos = decode_length(data, pos)
     if length != len(ids) or (length > 1 and any(map(operator.ge, ids, ids[1:]))):
         return None
-    if not (counters := _stream_counters(data, pos)):
+    if not (counters := stream_counters(data, pos)):
         return None
     pos = counters.end()
     if not data[pos]:

@@ -26,10 +26,11 @@ from kvrepl import REDIS_VERSION
 from kvrepl.datatypes.records import from_rdb
 from kvrepl.keyspace.access import Lfu
 from kvrepl.numbers import parse_int
+from kvrepl.persistence.partner import Found
 from kvrepl.persistence.walk import encode_segment
 from rdb import Aux, End, Function, Key, RdbError, RdbReader, ResizeDb, SelectDb, Stream
 from rdb.constants import TYPE_STRING
-from rdb.keys import load_keys
+from rdb.keys import load_keys, load_run
 from rdb.writer import Accesses
 
 if TYPE_CHECKING:
@@ -167,6 +168,7 @@ class SnapshotLoader:
             all (a replica, or the base of an AOF).
         verify_checksum: as `rdbchecksum`.
         replace: a key that exists is overwritten instead of being an error.
+        runs: called at each `feed`; gives the keys that a partner found in these bytes.
         log: takes lines for the operator.
 
     Attributes:
@@ -177,10 +179,12 @@ class SnapshotLoader:
         "_databases",
         "_db",
         "_drop_expired_at_ms",
+        "_found",
         "_keyspace",
         "_log",
         "_reader",
         "_replace",
+        "_runs",
         "loaded",
     )
 
@@ -191,6 +195,7 @@ class SnapshotLoader:
         drop_expired_at_ms: int | None = None,
         verify_checksum: bool = True,
         replace: bool = False,
+        runs: Callable[[], dict[int, Found]] = dict,
         log: Callable[[str], object] = lambda text: None,
     ) -> None:
         self._keyspace = keyspace
@@ -198,8 +203,12 @@ class SnapshotLoader:
         self._db = 0
         self._drop_expired_at_ms = drop_expired_at_ms
         self._replace = replace
+        self._runs = runs
+        self._found: dict[int, Found] = {}
         self._log = log
-        self._reader = RdbReader(verify_checksum=verify_checksum, take=self._take)
+        # To stop at every key that is there already would have the rest parsed as often.
+        take = None if replace else self._take
+        self._reader = RdbReader(verify_checksum=verify_checksum, take=take)
         self.loaded = Loaded()
 
     @property
@@ -224,6 +233,7 @@ class SnapshotLoader:
             RdbError: they are malformed, name a database that there is not, hold a type that
                 cannot be loaded, or a key for the second time.
         """
+        self._found = self._runs()
         for record in self._reader.feed(data):
             if type(record) is Key:
                 self._put(record)
@@ -281,15 +291,15 @@ class SnapshotLoader:
         if number >= len(self._databases):
             return pos  # the record of the database is refused
         db = self._databases[number]
-        pos, keys, expiring, earliest_ms = load_keys(
-            data,
-            pos,
-            db.segments,
-            db.expires,
-            db.due_ms,
-            self._keyspace.limits,
-            self._drop_expired_at_ms,
-        )
+        rows = db.segments, db.expires, db.due_ms
+        offset = self._reader.offset
+        found = self._found.get(offset + pos) if self._found else None
+        if found is not None and (run := found.of(data, pos, offset)) is not None:
+            taken = load_run(run, data, pos, *rows)
+        else:
+            limits = self._keyspace.limits
+            taken = load_keys(data, pos, *rows, limits, self._drop_expired_at_ms)
+        pos, keys, expiring, earliest_ms = taken
         self.loaded.keys += keys
         db.took(keys, expiring)
         if earliest_ms is not None:

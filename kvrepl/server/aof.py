@@ -14,6 +14,7 @@ Source: Redis 7.0 aof.c, bio.c.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -46,7 +47,9 @@ from kvrepl.persistence.writer import AofWriter, FsyncPolicy, misconf
 from kvrepl.replication.actions import SaveInfo
 from kvrepl.resp.values import Reply, Status
 from kvrepl.server import children
+from kvrepl.server.helper import partner
 from kvrepl.server.saver import (
+    LOAD_CHUNK_BYTES,
     SLOW_CHUNK_BYTES,
     LoadError,
     LoadProgress,
@@ -61,7 +64,6 @@ if TYPE_CHECKING:
     from kvrepl.server.app import Server
     from kvrepl.server.children import Child, Ending, Reporter
 
-LOAD_CHUNK_BYTES: Final = 256 * 1024
 EXIT_FAILURE: Final = 1
 RDB_MAGIC: Final = b"REDIS"
 A = TypeVar("A")
@@ -406,33 +408,39 @@ class Aof:
         replay: AofReplay | None = None
         delay_s = key_load_delay_s(server.config)
         before = 0
-        for chunk in server.disk.read(file.path, SLOW_CHUNK_BYTES if delay_s else LOAD_CHUNK_BYTES):
-            progress.loaded_bytes += len(chunk)
-            if loader is None and replay is None:
-                if chunk.startswith(RDB_MAGIC):
-                    server.log.notice("Reading RDB base file on AOF loading...")
-                    loader = SnapshotLoader(
-                        engine.keyspace,
-                        verify_checksum=server.config.rdbchecksum,
-                        log=server.log.notice,
-                    )
-                    progress.loaded = loader.loaded
-                else:
-                    replay = AofReplay()
-            data = chunk
-            if loader is not None and replay is None:
-                loader.feed(chunk)
-                if not loader.finished:
-                    yield (loader.loaded.keys - before) * delay_s
-                    before = loader.loaded.keys
-                    continue
-                # Before version 7 commands could follow an RDB in the same file.
-                data = loader.unused
-                replay = AofReplay(loader.offset)
-            assert replay is not None
-            commands = replay.feed(data)
-            self._replay(client, commands, file.name)
-            yield len(commands) * delay_s
+        chunk_bytes = SLOW_CHUNK_BYTES if delay_s else LOAD_CHUNK_BYTES
+        with contextlib.ExitStack() as helped:
+            for chunk in server.disk.read(file.path, chunk_bytes):
+                progress.loaded_bytes += len(chunk)
+                if loader is None and replay is None:
+                    if chunk.startswith(RDB_MAGIC):
+                        server.log.notice("Reading RDB base file on AOF loading...")
+                        runs = helped.enter_context(
+                            partner(server, file.path, file.size_bytes, chunk_bytes, None)
+                        )
+                        loader = SnapshotLoader(
+                            engine.keyspace,
+                            verify_checksum=server.config.rdbchecksum,
+                            runs=runs,
+                            log=server.log.notice,
+                        )
+                        progress.loaded = loader.loaded
+                    else:
+                        replay = AofReplay()
+                data = chunk
+                if loader is not None and replay is None:
+                    loader.feed(chunk)
+                    if not loader.finished:
+                        yield (loader.loaded.keys - before) * delay_s
+                        before = loader.loaded.keys
+                        continue
+                    # Before version 7 commands could follow an RDB in the same file.
+                    data = loader.unused
+                    replay = AofReplay(loader.offset)
+                assert replay is not None
+                commands = replay.feed(data)
+                self._replay(client, commands, file.name)
+                yield len(commands) * delay_s
         if loader is not None:
             server.adopt_functions(loader.close().functions)
         self._loaded_position = replay.position if replay is not None else None

@@ -274,7 +274,7 @@ class Server:
             lambda: self.tls.server,
             self.clients.has_room,
         )
-        self.children = Children(loop, log, self._fds_for_child_to_close, self._in_child)
+        self.children = Children(loop, log, self.fds_for_child_to_close, self._in_child)
         self.saver = Saver(self)
         self.aof = Aof(self)
         self.replication = ReplicationShell(self)
@@ -486,7 +486,8 @@ class Server:
         if self.config.set_proc_title:
             self.title.show("kvrepl-rdb-bgsave" if kind == RDB else "kvrepl-aof-rewrite")
 
-    def _fds_for_child_to_close(self) -> list[int]:
+    def fds_for_child_to_close(self) -> list[int]:
+        """Give the sockets, which are to close when this process closes them."""
         return self.listeners.fds() + self.clients.fds() + self.replication.link.fds()
 
 

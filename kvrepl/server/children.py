@@ -32,6 +32,7 @@ rdb.c; prctl(2).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import ctypes
 import gc
 import os
@@ -39,7 +40,7 @@ import signal
 import struct
 import time
 import traceback
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from types import FrameType
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
@@ -251,19 +252,18 @@ class Children:
         assert self.active is None, "one child at a time"
         read_fd, write_fd = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         parent = os.getpid()
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
-        before_ns = time.monotonic_ns()
         try:
-            pid = os.fork()
-            if pid == 0:
-                self._run(kind, work, write_fd, parent, mask)
-            self.fork_us = (time.monotonic_ns() - before_ns) // 1000
-            pidfd = _open_pidfd(pid)
+            with signals_held() as mask:
+                before_ns = time.monotonic_ns()
+                pid = os.fork()
+                if pid == 0:
+                    self._run(kind, work, write_fd, parent, mask)
+                self.fork_us = (time.monotonic_ns() - before_ns) // 1000
+                pidfd = _open_pidfd(pid)
         except OSError:
             os.close(read_fd)
             raise
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             os.close(write_fd)
         self.forks += 1
         child = Child(pid, kind, keys_total, on_exit, _pidfd=pidfd, _pipe=read_fd)
@@ -341,23 +341,9 @@ class Children:
         """The child's whole life."""
         code = EXIT_FAILED
         try:
-            gc.disable()
+            become_child(parent, mask, self._fds_to_close())
             os.nice(NICE)
-            for number in _IGNORED:
-                signal.signal(number, signal.SIG_IGN)
-            signal.signal(DELIBERATE, _stop)
-            signal.set_wakeup_fd(-1)
-            if _PRCTL is not None:
-                _PRCTL(_PR_SET_PDEATHSIG, int(DELIBERATE), 0, 0, 0)
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            if os.getppid() != parent:
-                raise Killed
             self._log.role = "C"
-            for fd in self._fds_to_close():
-                try:
-                    os.close(fd)
-                except OSError:
-                    pass
             self._in_child(kind)
             work(Reporter(pipe, kind, self._log))
             code = 0
@@ -369,6 +355,48 @@ class Children:
             self._log.warning(f"Internal error in the child ({kind}): {traceback.format_exc()}")
         finally:
             os._exit(code)
+
+
+@contextlib.contextmanager
+def signals_held() -> Iterator[set[int]]:
+    """Keep signals that a child treats in its own way from coming between fork(2) and that.
+
+    Yields:
+        The mask before, for `become_child`.
+    """
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, _HELD)
+    try:
+        yield mask
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def become_child(parent: int, mask: Iterable[int], fds_to_close: Iterable[int]) -> None:
+    """Leave behind what is the parent's: its collector, signals, descriptors.
+
+    Args:
+        parent: its process id.
+        mask: the signals that it blocked before `signals_held`.
+        fds_to_close: what must not be held here.
+
+    Raises:
+        Killed: the parent is gone already; and at any later moment, by DELIBERATE.
+    """
+    gc.disable()
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(DELIBERATE, _stop)
+    signal.set_wakeup_fd(-1)
+    if _PRCTL is not None:
+        _PRCTL(_PR_SET_PDEATHSIG, int(DELIBERATE), 0, 0, 0)
+    signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    if os.getppid() != parent:
+        raise Killed
+    for fd in fds_to_close:
+        try:
+            os.close(fd)
+        except OSError:
+            pass
 
 
 def _stop(number: int, frame: FrameType | None) -> NoReturn:

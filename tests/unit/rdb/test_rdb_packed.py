@@ -221,10 +221,12 @@ def key_record(key: bytes, type_code: int, value: Any, expires_at_ms: int | None
     return rdb.encode_key(key, type_code, value, expires_at_ms)
 
 
-def test_load_keys_stops_before_what_it_leaves_to_others() -> None:
+@pytest.mark.parametrize("load", [load_keys_reference, rdb.load_keys])
+def test_load_keys_stops_before_what_it_leaves_to_others(load: Any) -> None:
     first = key_record(b"a", 0, b"1") + key_record(b"l", 18, [b"x"], 5_000)
     for rest in (
         key_record(b"a", 0, b"2"),  # there already
+        key_record(b"a", 0, b"2", 4_000),
         key_record(b"over", 0, b"1", 999),
         key_record(b"b", 0, b"1")[:-1],
         key_record(b"h", 4, [b"f", b"v"]),
@@ -233,7 +235,7 @@ def test_load_keys_stops_before_what_it_leaves_to_others() -> None:
         segments: list[dict[bytes, Any]] = [{}]
         expires: list[dict[bytes, int]] = [{}]
         due_ms = [9_000]
-        taken = rdb.load_keys(first + rest, 0, segments, expires, due_ms, Limits(), 1_000)
+        taken = load(first + rest, 0, segments, expires, due_ms, Limits(), 1_000)
         assert taken == (len(first), 2, 1, 5_000)
         assert list(segments[0]) == [b"a", b"l"] and expires == [{b"l": 5_000}]
         assert due_ms == [5_000]
