@@ -14,8 +14,11 @@ Exit status: see rdb.cli.exits.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
+from typing import NoReturn
 
 import click
 
@@ -53,7 +56,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not cli.main(): it takes a broken pipe for status 1, which means damage here.
         with cli.make_context("rdb", list(arguments)) as context:
             status = cli.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where descriptor 1 was closed
+            sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
@@ -71,6 +75,15 @@ def run(arguments: Sequence[str]) -> int:
     return int(status or exits.OK)
 
 
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    """End by way of every `finally`, so that no half file is left behind."""
+    raise SystemExit(128 + number)
+
+
 def main() -> None:
     """Entry point of `rdb`."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Under nohup SIGHUP is to be ignored, and stays so.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _leave)
     sys.exit(run(sys.argv[1:]))

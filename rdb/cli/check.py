@@ -112,16 +112,20 @@ def check(files: tuple[str, ...], no_checksum: bool, duplicates: bool, quiet: bo
     For a damaged file it prints the offset, the key and the reason, and the exit status is 1.
     FILE may be - for standard input, and may be gzip or lz4.
     """
-    status = exits.OK
+    statuses = [exits.OK]
     for name in files:
-        with open_source(name) as source:
-            census = Census(duplicates)
-            try:
+        census = Census(duplicates)
+        try:
+            with open_source(name) as source:
                 census.walk(source, not no_checksum)
-            except RdbError as error:
-                report_damage(source, census, error)
-                status = exits.DAMAGED
-            else:
-                if not quiet:
-                    report(source, census)
-    return status
+        except RdbError as error:
+            report_damage(source, census, error)
+            statuses.append(exits.DAMAGED)
+        except OSError as error:
+            # The files after it are looked at all the same.
+            click.echo(f"rdb: {error.filename or name}: {error.strerror}", err=True)
+            statuses.append(exits.UNREADABLE)
+        else:
+            if not quiet:
+                report(source, census)
+    return max(statuses)

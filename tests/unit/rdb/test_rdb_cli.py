@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +286,59 @@ def test_glob_matches_as_redis_does(
     expression = compile_glob(pattern)
     assert all(expression.fullmatch(text) for text in matching)
     assert not any(expression.fullmatch(text) for text in others)
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lz4.frame.compress])
+def test_dump_of_compressed_file_that_is_cut_gives_every_key_before(
+    compress: Callable[[bytes], bytes], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    writer = rdb.RdbWriter((whole := bytearray()).extend)
+    for number in range(2000):
+        writer.key(b"key:%d" % number, 0, os.urandom(100))
+    writer.end()
+    path = tmp_path / "cut"
+    stored = compress(bytes(whole))
+    path.write_bytes(stored[: len(stored) * 3 // 4])
+    assert run(["dump", "--keys-only", str(path)]) == exits.DAMAGED
+    out, err = capfdbinary.readouterr()
+    assert 1000 < out.count(b"\n") < 2000
+    assert b"the compression is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "descriptor", "name"),
+    [
+        (["check", "-"], 0, b"standard input"),
+        (["diff", str(KEYS), "-"], 0, b"standard input"),
+        (["dump", str(KEYS)], 1, b"standard output"),
+        (["convert", str(KEYS), "-o", "-"], 1, b"standard output"),
+    ],
+)
+def test_closed_standard_stream_is_an_input_or_output_that_failed(
+    arguments: list[str], descriptor: int, name: bytes
+) -> None:
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, cwd=ROOT, check=False,
+        preexec_fn=functools.partial(os.close, descriptor),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        exits.UNREADABLE,
+        b"rdb: " + name + b": Bad file descriptor\n",
+    )
+
+
+def test_check_without_standard_output_has_the_status() -> None:
+    done = subprocess.run(
+        [*COMMAND, "check", str(KEYS)], stderr=subprocess.PIPE, cwd=ROOT, check=False,
+        preexec_fn=functools.partial(os.close, 1),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (exits.OK, b"")
+
+
+def test_check_goes_on_after_a_file_that_cannot_be_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["check", str(tmp_path / "missing"), str(tmp_path), str(KEYS)]) == exits.UNREADABLE
+    out, err = capsys.readouterr()
+    assert "keys.rdb: whole" in out
+    assert "missing: No such file" in err and "Is a directory" in err
