@@ -82,8 +82,12 @@ class Cut:
 
 
 def utc(time_s: int) -> str:
-    """A Unix time as people write it: 2026-11-20T09:00:00Z."""
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A Unix time as people write it: 2026-11-20T09:00:00Z; what no calendar has as a number."""
+    try:
+        moment = datetime.fromtimestamp(time_s, UTC)
+    except (ValueError, OverflowError, OSError):  # damage, for the years of a clock are fewer
+        return f"second {time_s:,}"
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_moment(text: str) -> int:

@@ -14,11 +14,8 @@ Exit status: see rdb.cli.exits.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
-from types import FrameType
-from typing import NoReturn
 
 import click
 
@@ -67,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
         return exits.INTERRUPTED
     except BrokenPipeError:
         # What the interpreter still holds for stdout must not fail again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except OSError as error:
         click.echo(f"rdb: {error.filename or 'input or output'}: {error.strerror}", err=True)
@@ -75,15 +73,7 @@ def run(arguments: Sequence[str]) -> int:
     return int(status or exits.OK)
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    """End by way of every `finally`, so that no half file is left behind."""
-    raise SystemExit(128 + number)
-
-
 def main() -> None:
     """Entry point of `rdb`."""
-    for number in (signal.SIGTERM, signal.SIGHUP):
-        # Under nohup SIGHUP is to be ignored, and stays so.
-        if signal.getsignal(number) is signal.SIG_DFL:
-            signal.signal(number, _leave)
-    sys.exit(run(sys.argv[1:]))
+    with exits.leaving_on_signals():
+        sys.exit(run(sys.argv[1:]))
