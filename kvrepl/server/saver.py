@@ -28,7 +28,7 @@ from kvrepl.persistence.disk import discard, write_durably
 from kvrepl.persistence.savepoints import SavePoint
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo, SnapshotLoader, snapshot_chunks
 from kvrepl.resp.values import OK, Reply, Status
-from kvrepl.server import children
+from kvrepl.server import children, damage
 from rdb import RdbError
 
 if TYPE_CHECKING:
@@ -323,6 +323,9 @@ class Saver:
                 drop_expired=not is_replica,
             )
         except (RdbError, StorageError) as error:
+            if isinstance(error, RdbError) and (lines := damage.lines_about(error)):
+                for line in (*lines, damage.TERMINATING):
+                    server.log.warning(line)
             raise LoadError(
                 f"Fatal error loading the DB, check server logs. {name}: {error}. Exiting."
             ) from error
