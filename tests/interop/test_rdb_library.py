@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import rdb
 from tests.interop.conftest import Launcher
+from tests.interop.harness import Kind
 from tests.unit.rdb.samples import GOLDENS, assert_same_key
 from tests.unit.rdb.test_rdb_page import TEXT, VALUE
 
@@ -136,3 +138,34 @@ def test_values_on_the_page_are_restored_by_redis(launch: Launcher) -> None:
         else:
             assert repr(key.value) == repr(value)
     assert told == {0, 1, 3, 4, 5, 9, 10, 11, 16, 17, 18, 19}
+
+
+def on_the_page(wanted: int) -> bytes:
+    """The last value of a type in docs/RDB.md."""
+    return next(bytes.fromhex(data) for code, data, _ in VALUE.findall(TEXT) if int(code) == wanted)
+
+
+@pytest.mark.parametrize(
+    ("type_code", "whole", "damaged"),
+    [
+        (10, b"\x0d\0\0\0\x02\0", b"\x0c\0\0\0\x02\0"),  # where the last entry is
+        (10, b"a\x03\xf6", b"a\x04\xf6"),  # the size of the entry before
+        (19, b"\x0a\0\x01\x01\0\x01", b"\x0a\0\x02\x01\0\x01"),  # how many entries there are
+        (19, b"\x0a\0\x01\x01\0\x01", b"\x0a\0\x01\x01\x01\x01"),  # ... were deleted
+    ],
+)
+def test_restore_refuses_what_redis_sanitizes_away(
+    launch: Launcher, kind: Kind, type_code: int, whole: bytes, damaged: bytes
+) -> None:
+    server = launch.prepare(kind, sanitize_dump_payload="yes").start()
+    value = on_the_page(type_code)
+    assert value.count(whole) == 1
+
+    def restore(value: bytes) -> object:
+        body = bytes((type_code,)) + value + (10).to_bytes(2, "little")
+        return server.call("RESTORE", "key", 0, body + rdb.crc64(body).to_bytes(8, "little"))
+
+    with pytest.raises(redis.ResponseError, match="Bad data format"):
+        restore(value.replace(whole, damaged))
+    assert server.call("EXISTS", "key") == 0
+    assert restore(value) == b"OK"
