@@ -163,6 +163,26 @@ def test_check_of_whole_files_counts_them(capsys: pytest.CaptureFixture[str]) ->
     assert "string 3, list 1, set 1" in out
 
 
+def test_check_tells_what_redis_check_rdb_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "one.rdb"
+    with path.open("wb") as file:
+        writer = rdb.RdbWriter(file.write)
+        writer.aux(b"valkey-ver", b"9.0.1\xff")
+        writer.aux(b"ctime", b"1795165200")
+        writer.function(b"#!lua name=one\n")
+        for at_ms in (1, 2, 1 << 62):
+            writer.key(b"until %d" % at_ms, 0, b"v", at_ms)
+        writer.end()
+    assert run(["check", str(path), str(KEYS)]) == exits.OK
+    out = capsys.readouterr().out
+    assert "written by Valkey 9.0.1\\xff, 2026-11-20T09:00:00Z" in out
+    assert "3 with an expiry, which is past for 2 of them" in out
+    assert "1 function library\n" in out
+    assert "written by Redis 7.0.15, 2026-" in out
+
+
 def test_check_quiet_says_nothing_of_whole_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "-q", str(KEYS)]) == exits.OK
     assert capsys.readouterr() == ("", "")
@@ -176,6 +196,7 @@ def test_check_of_damaged_file_tells_offset_key_and_reason(
     assert "damaged at offset 995: the RDB ends early" in err
     assert "in the record of key b'large'" in err
     assert "5 keys before that can be read, the last b'zset' in database 0" in err
+    assert "rdb repair keeps these, and looks for more behind the damage" in err
     assert "whole" in out
 
 
