@@ -7,6 +7,7 @@ import functools
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,6 +18,7 @@ import lz4.frame
 import pytest
 
 import rdb
+from kvrepl import glob
 from rdb.cli import exits, run
 from rdb.cli.glob import compile_glob
 from tests.unit.rdb.samples import A_THIRD, DATA, GOLDENS
@@ -299,6 +301,10 @@ def test_dump_into_a_closed_pipe_ends_quietly() -> None:
         (b"\\*\\", [b"*\\"], [b"a"]),
         (b"a.c+", [b"a.c+"], [b"abc+", b"a.cc"]),
         (b"[]", [], [b"", b"[]", b"a"]),
+        (b"[^]", [b"a", b"\n"], [b""]),
+        (b"[\xf0-a]", [b"\xff", b"\0", b"a"], [b"\x80", b"b"]),
+        (b"*a*b*", [b"ab", b"xaxbx", b"aab"], [b"ba", b"a", b""]),
+        (b"a*ab", [b"aab", b"aaab"], [b"ab", b"aabb"]),
     ],
 )
 def test_glob_matches_as_redis_does(
@@ -307,6 +313,19 @@ def test_glob_matches_as_redis_does(
     expression = compile_glob(pattern)
     assert all(expression.fullmatch(text) for text in matching)
     assert not any(expression.fullmatch(text) for text in others)
+
+
+def test_glob_of_many_stars_takes_no_longer_than_one() -> None:
+    """A power of the length would be hours here."""
+    assert not compile_glob(b"*a" * 30 + b"*b").fullmatch(b"a" * 1000)
+
+
+def test_glob_is_that_of_the_server() -> None:
+    rng = random.Random(3)
+    for _ in range(20_000):
+        pattern = bytes(rng.choices(b"*?[]^-\\ab\x80\xff", k=rng.randrange(1, 9)))
+        text = bytes(rng.choices(b"ab-]\x80\xff\n", k=rng.randrange(1, 6)))
+        assert bool(compile_glob(pattern).fullmatch(text)) == glob.match(pattern, text), pattern
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, lz4.frame.compress])
