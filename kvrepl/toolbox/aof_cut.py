@@ -228,7 +228,8 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
 
     Raises:
         FileExistsError: there is something at `target`.
-        OSError, StorageError: it could not be written; nothing is left at `target`.
+        OSError, StorageError: it could not be written, or would be inside the log; nothing is left
+            at `target`.
 
     Cost: O(bytes).
     """
@@ -238,6 +239,8 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
         raise FileExistsError(
             errno.EEXIST, "there is something already; name a new folder", str(target)
         )
+    if target.resolve().is_relative_to(log.folder.resolve()):
+        raise OSError(errno.EINVAL, "inside the log, which is only read", str(target))
     temp = target.with_name(f"{target.name}.partial-{os.getpid()}")
     temp.mkdir()
     try:

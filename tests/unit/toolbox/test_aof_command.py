@@ -286,6 +286,14 @@ def test_restore_writes_a_log_that_checks_and_says_how_to_start(
     assert run("check", tmp_path / "new").exit_code == exits.OK
 
 
+def test_restore_into_the_log_itself_is_refused(folder: Path) -> None:
+    names = sorted(os.listdir(folder))
+    result = run("restore", "--at", "1795172002", folder, folder / "inner")
+    assert result.exit_code == exits.UNREADABLE
+    assert "inner: inside the log, which is only read" in result.output
+    assert sorted(os.listdir(folder)) == names
+
+
 def test_restore_to_before_the_base_says_why_not(folder: Path, tmp_path: Path) -> None:
     result = run("restore", "--at", "2026-11-20T10:53:20Z", folder, tmp_path / "new")
 
