@@ -68,7 +68,7 @@ class Saver:
         last_try_s: Unix time at which the last BGSAVE was started.
         last_ok: how the last one ended (rdb_last_bgsave_status).
         last_duration_s: how long it took, -1 before the first.
-        saves: saves to disk that were begun (INFO rdb_saves).
+        saves: saves to disk that were asked for, or due, and begun (INFO rdb_saves).
         scheduled: a BGSAVE is to start as soon as no child runs.
         file: the name that the last BGSAVE wrote to, or writes to (`dbfilename` at its start).
         loading: progress of a load, None when there is none.
@@ -109,6 +109,7 @@ class Saver:
         """
         if self.is_saving:
             raise CommandError(b"ERR Background save already in progress")
+        self.saves += 1
         return self.save()
 
     def save(self) -> Reply:
@@ -117,7 +118,6 @@ class Saver:
         Raises:
             CommandError: it could not be written; the reason is in the log.
         """
-        self.saves += 1
         try:
             self._write_file(self._server.config.dbfilename, self.info())
         except StorageError as error:
