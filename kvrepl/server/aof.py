@@ -438,6 +438,7 @@ class Aof:
         if loader is not None:
             with self._reading_base(file.name):
                 loaded = loader.close()
+            server.saver.last_loaded = loaded
             server.adopt_functions(loaded.functions)
         self._loaded_position = replay.position if replay is not None else None
         if replay is not None:
@@ -482,6 +483,9 @@ class Aof:
             raise CommandError(b"ERR Error trying to load the AOF files, check server logs.") from (
                 error
             )
+        finally:
+            # What was replayed is no change, or DEBUG LOADAOF itself would be logged and sent.
+            server.engine.keyspace.dirty = 0
 
     def _replay(self, client: Client, commands: list[tuple[list[bytes], int]], name: str) -> None:
         """Run commands of the log; what they answer is of no interest."""

@@ -271,3 +271,33 @@ def test_log_says_what_is_wrong_with_a_file_in_the_words_of_redis(
         assert "Error reading the RDB base file base.rdb, AOF loading aborted" in log
     if what == "value" and appendonly == "no":
         assert "Terminating server after rdb file reading failure." in log
+
+
+def test_debug_loadaof_is_neither_logged_nor_sent_nor_a_change(
+    launch: Launcher, pair: Pair
+) -> None:
+    """A redis-server that finds it in a log crashes."""
+    master = launch(pair.master, appendonly="yes", appendfsync="always")
+    replica = launch(pair.replica)
+    replica.call("REPLICAOF", "127.0.0.1", master.port)
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "linked", replica)
+    for number in range(10):
+        master.call("SET", f"key:{number}", "v")
+
+    master.call("DEBUG", "LOADAOF")
+
+    assert master.info("persistence")["rdb_changes_since_last_save"] == 0
+    master.call("SET", "after", "v")
+    wait_until(lambda: replica.call("GET", "after") == b"v", "the stream goes on", replica)
+    assert replica.info("commandstats").get("cmdstat_debug|loadaof") is None
+    assert replica.info("commandstats").get("cmdstat_debug") is None
+    for path in aof_folder(master).iterdir():
+        assert b"LOADAOF" not in path.read_bytes().upper()
+
+
+def test_debug_reload_counts_the_keys_it_loads(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    server.call("SET", "key", "v")
+    server.call("DEBUG", "RELOAD")
+    told = server.info("persistence")
+    assert (told["rdb_last_load_keys_loaded"], told["rdb_last_load_keys_expired"]) == (1, 0)
