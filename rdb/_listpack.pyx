@@ -171,7 +171,8 @@ def ziplist_decode(bytes blob not None):
     """See rdb.blobs.ziplist.decode; None where the reference is to say what is wrong."""
     cdef const uint8_t *data = <const uint8_t *>PyBytes_AS_STRING(blob)
     cdef Py_ssize_t last = PyBytes_GET_SIZE(blob) - 1, pos = ZIPLIST_HEADER_BYTES, length, told
-    cdef uint32_t total
+    cdef Py_ssize_t start = ZIPLIST_HEADER_BYTES, before
+    cdef uint32_t total, tail
     cdef uint64_t image
     cdef uint8_t first
     cdef int width
@@ -182,8 +183,17 @@ def ziplist_decode(bytes blob not None):
     if <Py_ssize_t>total != last + 1 or data[last] != 0xFF:
         return None
     while pos < last:
-        pos += 5 if data[pos] == 0xFE else 1
-        if pos >= last:
+        before = pos - start
+        start = pos
+        told = data[pos]
+        pos += 1
+        if told == 0xFE:
+            if last - pos < 4:
+                return None
+            memcpy(&total, data + pos, 4)
+            told = total
+            pos += 4
+        if pos >= last or told != before:
             return None
         first = data[pos]
         pos += 1
@@ -220,6 +230,9 @@ def ziplist_decode(bytes blob not None):
             image |= <uint64_t>-1 << (8 * width)
         elements.append(decimal_text(<int64_t>image))
         pos += width
+    memcpy(&tail, data + 4, 4)
+    if <Py_ssize_t>tail > last or (elements and <Py_ssize_t>tail != start):
+        return None
     told = data[8] | <Py_ssize_t>data[9] << 8
     return elements if told == UNKNOWN_COUNT or told == len(elements) else None
 

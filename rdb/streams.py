@@ -282,7 +282,7 @@ def _decode_node(
 def _walk_node(
     master: StreamId, elements: list[bytes], entries: list[tuple[StreamId, list[bytes]]]
 ) -> None:
-    width = int(elements[2])
+    living, gone, width = map(int, elements[:3])
     at = 3 + width
     if width < 0 or elements[at] != b"0":
         raise RdbError("malformed master entry")
@@ -312,11 +312,15 @@ def _walk_node(
             raise RdbError("an entry of the wrong number of elements")
         at += 1
         if flags & FLAG_DELETED:
+            gone -= 1
             continue
         if previous is not None and entry_id <= previous:
             raise RdbError("entries are not in the order of their ids")
         previous = entry_id
+        living -= 1
         entries.append((entry_id, fields))
+    if living or gone:
+        raise RdbError("the master entry does not say how many entries there are")
 
 
 def _decode_group(type_code: int, data: bytes, pos: int) -> tuple[Group, int]:

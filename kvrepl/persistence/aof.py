@@ -53,8 +53,8 @@ from kvrepl.resp import StreamParser, skim_commands
 RDB_MAGIC: Final = b"REDIS"
 """What a file begins with whose first part is an RDB."""
 
-MAX_ANNOTATION_BYTES: Final = 1024
-"""Longest annotation, its end included (AOF_ANNOTATION_LINE_MAX_LEN)."""
+MAX_ANNOTATION_BYTES: Final = 1023
+"""Longest annotation, its end included (AOF_ANNOTATION_LINE_MAX_LEN, a byte of which is a NUL)."""
 
 MAX_NUMBER_BYTES: Final = 19
 """Longest count or length: a 64-bit number's digits."""
@@ -72,6 +72,10 @@ _NUMBER: Final = re.compile(rb"-?\d{0,19}")
 _TIMESTAMP: Final = re.compile(rb"#TS:(\d{1,18})\r?\Z")
 _POSITION_MARK: Final = b"#KVREPL:"
 _POSITION: Final = re.compile(rb"#KVREPL:(?:([0-9a-f]{40}):(\d{1,9}):)?(\d{1,18})\r?\Z")
+
+_NO_COMMANDS: Final = (b"*0", b"*-")
+_RUN_ENDS: Final = (b"\n#", *(b"\n" + mark for mark in _NO_COMMANDS))
+"""Annotations, and arrays of no arguments, which are skipped on a link and refused in a log."""
 
 _RUN_BYTES: Final = 64 * 1024
 """How much is decoded in one run, so that a file with many annotations is not copied for each."""
@@ -263,10 +267,15 @@ class AofReplay:
         hot: the load of a log goes through here, once a command.
         """
         start = self._pieces_offset
-        parser = StreamParser(start + position)
         limit = position + _RUN_BYTES
-        mark = data.find(b"\n#", position, limit)  # no annotation, inside a value: a shorter run
-        run = parser.feed(data[position : mark + 1 if mark >= 0 else limit])
+        if data.startswith(_NO_COMMANDS, position):
+            return position
+        for mark in _RUN_ENDS:  # inside a value they make a shorter run
+            at = data.find(mark, position, limit)
+            if at >= 0:
+                limit = at + 1
+        parser = StreamParser(start + position)
+        run = parser.feed(data[position:limit])
         if parser.empty_lines:
             # Skipped on a link, bad format in a log: it will be met, and refused, one by one.
             self._careful = True
@@ -300,9 +309,13 @@ class AofReplay:
             header = self._header(data, position, _STAR, "a command")
             if header is None:
                 return position
-            count, position = header
+            count, begin = header
+            if count < 1:
+                self._fail(start + position, "a command")
+                return position
+            position = begin
             self._argv = []
-            self._missing = max(count, 0)
+            self._missing = count
         while self._missing:
             header = self._header(data, position, _DOLLAR, "an argument")
             if header is None:

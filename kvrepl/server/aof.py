@@ -19,6 +19,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final, TypeVar
 
 import psutil
@@ -46,7 +47,7 @@ from kvrepl.persistence.snapshot import SnapshotLoader
 from kvrepl.persistence.writer import AofWriter, FsyncPolicy, misconf
 from kvrepl.replication.actions import SaveInfo
 from kvrepl.resp.values import Reply, Status
-from kvrepl.server import children
+from kvrepl.server import children, damage
 from kvrepl.server.helper import partner
 from kvrepl.server.saver import (
     LOAD_CHUNK_BYTES,
@@ -387,7 +388,7 @@ class Aof:
             for line in report:
                 server.log.warning(line)
             raise LoadError(reason) from error
-        except (AofError, StorageError, RdbError) as error:
+        except (AofError, StorageError) as error:
             raise LoadError(str(error)) from error
         server.replication.restore(self._loaded_position)
         self.log.opened(
@@ -429,7 +430,8 @@ class Aof:
                         replay = AofReplay()
                 data = chunk
                 if loader is not None and replay is None:
-                    loader.feed(chunk)
+                    with self._reading_base(file.name):
+                        loader.feed(chunk)
                     if not loader.finished:
                         yield (loader.loaded.keys - before) * delay_s
                         before = loader.loaded.keys
@@ -442,7 +444,10 @@ class Aof:
                 self._replay(client, commands, file.name)
                 yield len(commands) * delay_s
         if loader is not None:
-            server.adopt_functions(loader.close().functions)
+            with self._reading_base(file.name):
+                loaded = loader.close()
+            server.saver.last_loaded = loaded
+            server.adopt_functions(loaded.functions)
         self._loaded_position = replay.position if replay is not None else None
         if replay is not None:
             self.carry_out(
@@ -453,6 +458,18 @@ class Aof:
                     load_truncated=server.config.aof_load_truncated,
                 )
             )
+
+    @contextmanager
+    def _reading_base(self, name: str) -> Iterator[None]:
+        """Make of a damaged RDB an AofError that names its file."""
+        try:
+            yield
+        except RdbError as error:
+            for line in damage.lines_about(error):
+                self._server.log.warning(line)
+            raise AofError(
+                f"Error reading the RDB base file {name}, AOF loading aborted: {error}", path=name
+            ) from error
 
     def reload(self) -> None:
         """DEBUG LOADAOF: write everything out, then replace the dataset by what the files say.
@@ -469,11 +486,14 @@ class Aof:
                 for file in plan.files:
                     for _ in self._load_file(file, progress):
                         pass
-        except (AofError, StorageError, RdbError) as error:
+        except (AofError, StorageError) as error:
             server.log.warning(str(error))
             raise CommandError(b"ERR Error trying to load the AOF files, check server logs.") from (
                 error
             )
+        finally:
+            # What was replayed is no change, or DEBUG LOADAOF itself would be logged and sent.
+            server.engine.keyspace.dirty = 0
 
     def _replay(self, client: Client, commands: list[tuple[list[bytes], int]], name: str) -> None:
         """Run commands of the log; what they answer is of no interest."""

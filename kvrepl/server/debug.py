@@ -161,7 +161,8 @@ def _reload(server: Server, client: Client, argv: list[bytes]) -> Reply:
             loaded = loader.close()
     except (RdbError, StorageError) as error:
         server.log.warning(f"DEBUG RELOAD failed: {error}")
-        raise CommandError(b"ERR Error trying to load the RDB dump, check server logs.") from error
+        raise CommandError(b"ERR Error trying to load the RDB dump") from error
+    server.saver.last_loaded = loaded
     server.adopt_functions(loaded.functions)
     server.log.warning("DB reloaded by DEBUG RELOAD")
     return OK

@@ -158,9 +158,7 @@ class ServerHost:
         if server.config.save and server.saver.loading is None:
             try:
                 # Nothing is left to be lost, and the file must not bring the old keys back.
-                dirty = server.engine.keyspace.dirty
                 server.saver.save()
-                server.engine.keyspace.dirty = dirty
             except CommandError:
                 pass  # said in the log; -MISCONF follows from the next BGSAVE
 

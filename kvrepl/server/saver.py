@@ -28,7 +28,7 @@ from kvrepl.persistence.disk import discard, write_durably
 from kvrepl.persistence.savepoints import SavePoint
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo, SnapshotLoader, snapshot_chunks
 from kvrepl.resp.values import OK, Reply, Status
-from kvrepl.server import children
+from kvrepl.server import children, damage
 from kvrepl.server.helper import partner
 from rdb import RdbError
 
@@ -70,7 +70,7 @@ class Saver:
         last_try_s: Unix time at which the last BGSAVE was started.
         last_ok: how the last one ended (rdb_last_bgsave_status).
         last_duration_s: how long it took, -1 before the first.
-        saves: saves to disk that were begun (INFO rdb_saves).
+        saves: saves to disk that were asked for, or due, and begun (INFO rdb_saves).
         scheduled: a BGSAVE is to start as soon as no child runs.
         file: the name that the last BGSAVE wrote to, or writes to (`dbfilename` at its start).
         loading: progress of a load, None when there is none.
@@ -111,6 +111,7 @@ class Saver:
         """
         if self.is_saving:
             raise CommandError(b"ERR Background save already in progress")
+        self.saves += 1
         return self.save()
 
     def save(self) -> Reply:
@@ -119,7 +120,6 @@ class Saver:
         Raises:
             CommandError: it could not be written; the reason is in the log.
         """
-        self.saves += 1
         try:
             self._write_file(self._server.config.dbfilename, self.info())
         except StorageError as error:
@@ -325,6 +325,9 @@ class Saver:
                 drop_expired=not is_replica,
             )
         except (RdbError, StorageError) as error:
+            if isinstance(error, RdbError) and (lines := damage.lines_about(error)):
+                for line in (*lines, damage.TERMINATING):
+                    server.log.warning(line)
             raise LoadError(
                 f"Fatal error loading the DB, check server logs. {name}: {error}. Exiting."
             ) from error

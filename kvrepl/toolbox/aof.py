@@ -85,11 +85,15 @@ def statuses(command: Callable[P, int]) -> Callable[P, None]:
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            status = command(*args, **kwargs)
-            sys.stdout.flush()
+            with exits.leaving_on_signals():
+                status = command(*args, **kwargs)
+            if sys.stdout is not None:  # it is where descriptor 1 was closed
+                sys.stdout.flush()
         except (AofError, RdbError) as error:
             click.echo(f"kvrepl aof: {error}", err=True)
             status = exits.DAMAGED
+        except KeyboardInterrupt:
+            status = exits.INTERRUPTED
         except BrokenPipeError:
             # What the interpreter still holds for stdout must not fail again when it exits.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -470,7 +474,7 @@ def _cut_in_place(log: Log, cut: Cut, yes: bool) -> int:
 def _agreed() -> bool:
     """Ask; no answer is a no."""
     try:
-        return click.confirm("Go ahead?")
+        return sys.stdin is not None and click.confirm("Go ahead?")
     except click.Abort:
         click.echo()
         return False

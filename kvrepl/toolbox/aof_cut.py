@@ -82,8 +82,12 @@ class Cut:
 
 
 def utc(time_s: int) -> str:
-    """A Unix time as people write it: 2026-11-20T09:00:00Z."""
-    return datetime.fromtimestamp(time_s, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    """A Unix time as people write it: 2026-11-20T09:00:00Z; what no calendar has as a number."""
+    try:
+        moment = datetime.fromtimestamp(time_s, UTC)
+    except (ValueError, OverflowError, OSError):  # damage, for the years of a clock are fewer
+        return f"second {time_s:,}"
+    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def parse_moment(text: str) -> int:
@@ -224,7 +228,8 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
 
     Raises:
         FileExistsError: there is something at `target`.
-        OSError, StorageError: it could not be written; nothing is left at `target`.
+        OSError, StorageError: it could not be written, or would be inside the log; nothing is left
+            at `target`.
 
     Cost: O(bytes).
     """
@@ -234,6 +239,8 @@ def restore(log: Log, cut: Cut, target: Path) -> Log:
         raise FileExistsError(
             errno.EEXIST, "there is something already; name a new folder", str(target)
         )
+    if target.resolve().is_relative_to(log.folder.resolve()):
+        raise OSError(errno.EINVAL, "inside the log, which is only read", str(target))
     temp = target.with_name(f"{target.name}.partial-{os.getpid()}")
     temp.mkdir()
     try:

@@ -12,8 +12,8 @@
     F1..FD                integer 0..12, in the byte itself
 
 Invariants checked: total bytes is the size of the blob, entries end exactly at the FF, the
-count (where known) is the number of entries. The back references are not followed, as a
-forward reader does not need them.
+count (where known) is the number of entries, and what is there to read it backwards (the offset
+of the last entry, the sizes of previous ones) is right, as ziplistValidateIntegrity has it.
 
 Source: ziplist.c.
 """
@@ -57,11 +57,19 @@ def decode_reference(blob: bytes) -> list[bytes]:
     elements: list[bytes] = []
     append = elements.append
     last = size - 1
-    pos = HEADER_BYTES
+    pos = start = HEADER_BYTES
     while pos < last:
-        pos += 5 if blob[pos] == _LONG_PREVLEN else 1
+        before = pos - start
+        start = pos
+        told = blob[pos]
+        if told == _LONG_PREVLEN:
+            told = int.from_bytes(blob[pos + 1 : pos + 5], "little")
+            pos += 4
+        pos += 1
         if pos >= last:
             raise RdbError("ziplist entry is cut off")
+        if told != before:
+            raise RdbError(f"ziplist entry says that {told} bytes are before it, not {before}")
         first = blob[pos]
         begin = pos + 1
         if first < 0x40:
@@ -85,6 +93,10 @@ def decode_reference(blob: bytes) -> list[bytes]:
             raise RdbError(f"unknown ziplist encoding 0x{first:02x}")
         if pos > last:
             raise RdbError("ziplist entry runs past the end")
+    tail = int.from_bytes(blob[4:8], "little")
+    # Where there is no entry the offset is of no use, and only to be inside.
+    if tail > last or (elements and tail != start):
+        raise RdbError(f"ziplist header has the last entry at {tail}, not {start}")
     count = int.from_bytes(blob[8:10], "little")
     if count not in (UNKNOWN_COUNT, len(elements)):
         raise RdbError(f"ziplist holds {len(elements)} entries, its header says {count}")

@@ -53,7 +53,8 @@ def run(arguments: Sequence[str]) -> int:
         # Not cli.main(): it takes a broken pipe for status 1, which means damage here.
         with cli.make_context("rdb", list(arguments)) as context:
             status = cli.invoke(context)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # it is where descriptor 1 was closed
+            sys.stdout.flush()
     except click.exceptions.Exit as done:
         return done.exit_code
     except click.ClickException as error:
@@ -63,7 +64,8 @@ def run(arguments: Sequence[str]) -> int:
         return exits.INTERRUPTED
     except BrokenPipeError:
         # What the interpreter still holds for stdout must not fail again when it exits.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if sys.stdout is not None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return exits.BROKEN_PIPE
     except OSError as error:
         click.echo(f"rdb: {error.filename or 'input or output'}: {error.strerror}", err=True)
@@ -73,4 +75,5 @@ def run(arguments: Sequence[str]) -> int:
 
 def main() -> None:
     """Entry point of `rdb`."""
-    sys.exit(run(sys.argv[1:]))
+    with exits.leaving_on_signals():
+        sys.exit(run(sys.argv[1:]))

@@ -10,7 +10,6 @@ digests of all names are kept as well, some 100 bytes a key.
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator
@@ -20,7 +19,7 @@ import click
 
 from rdb.cli import exits
 from rdb.cli.form import bytes_form
-from rdb.cli.output import Output
+from rdb.cli.output import Output, refuse_to_overwrite
 from rdb.cli.select import Account, Selection, glob_of, selecting, selection_of
 from rdb.cli.source import Source, open_source
 from rdb.dialect import Dialect
@@ -42,12 +41,22 @@ class Parts:
         version: of the format.
         by_db: split by database, whose number is the part's name.
         patterns: split by the first of these that matches, numbered from 1; "rest" otherwise.
+        inputs: what is read, and must not be written over.
+
+    Raises:
+        click.UsageError: the output is an input.
     """
 
     def __init__(
-        self, template: str, version: int, by_db: bool, patterns: list[re.Pattern[bytes]]
+        self,
+        template: str,
+        version: int,
+        by_db: bool,
+        patterns: list[re.Pattern[bytes]],
+        inputs: tuple[str, ...],
     ) -> None:
         self._template = template
+        self._inputs = inputs
         self._version = version
         self._by_db = by_db
         self._patterns = patterns
@@ -85,9 +94,9 @@ class Parts:
     def _open(self, name: str) -> Output:
         if len(self._outputs) >= _MAX_OUTPUTS:
             raise click.UsageError(f"the split makes more than {_MAX_OUTPUTS} files")
-        output = Output(
-            self._template.replace("{}", name) if name else self._template, self._version
-        )
+        path = self._template.replace("{}", name) if name else self._template
+        refuse_to_overwrite(self._inputs, path)
+        output = Output(path, self._version)
         self._outputs[name] = output
         for record in self._head:
             self._write_head(output, record)
@@ -234,13 +243,6 @@ def _moves(
     return moves
 
 
-def refuse_to_overwrite(files: tuple[str, ...], output: str) -> None:
-    """Raise UsageError where the output is one of the inputs."""
-    for file in files:
-        if file != "-" and os.path.exists(output) and os.path.samefile(file, output):
-            raise click.UsageError(f"{output} is an input as well")
-
-
 def _sources(files: tuple[str, ...]) -> Iterator[Source]:
     for file in files:
         with open_source(file) as source:
@@ -311,10 +313,9 @@ def convert(
         raise click.UsageError("a split needs {} in the output path, and only a split takes it")
     if files.count("-") > 1:
         raise click.UsageError("standard input can be read once")
-    refuse_to_overwrite(files, output)
     version = int(target)
     patterns = [pattern for text in split_match if (pattern := glob_of(text)) is not None]
-    parts = Parts(output, version, split_db, patterns)
+    parts = Parts(output, version, split_db, patterns, files)
     twins = len(files) > 1 or bool(moves)
     conversion = Conversion(parts, selection_of(**options), version, moves, shift_ttl_ms, twins)
     accounts: list[tuple[str, Account]] = []

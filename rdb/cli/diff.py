@@ -20,7 +20,6 @@ import hashlib
 import json
 import pickle
 import shutil
-import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -33,7 +32,7 @@ from rdb.cli.delta import key_delta, whole_form
 from rdb.cli.form import Json, bytes_form
 from rdb.cli.lines import Lines
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
-from rdb.cli.source import open_source
+from rdb.cli.source import open_source, open_stored
 from rdb.constants import TYPE_HASH, TYPE_STREAM_LISTPACKS_3
 from rdb.dialect import REDIS
 from rdb.errors import RdbError
@@ -293,8 +292,8 @@ def _rereadable(file: str) -> Iterator[str]:
     if file != "-":
         yield file
         return
-    with tempfile.NamedTemporaryFile(prefix="rdb-diff-") as copy:
-        shutil.copyfileobj(sys.stdin.buffer, copy)
+    with open_stored(file) as raw, tempfile.NamedTemporaryFile(prefix="rdb-diff-") as copy:
+        shutil.copyfileobj(raw, copy)
         copy.flush()
         yield copy.name
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import click
 
 from rdb.cli import exits
-from rdb.cli.form import bytes_form, record_form
+from rdb.cli.form import SPELLINGS, bytes_form, key_form, record_form, spelled
 from rdb.cli.lines import Lines
 from rdb.cli.render import CSV_HEADER, commands, csv_rows, request, restore
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
@@ -27,10 +28,14 @@ class Dump:
         selection: which keys.
         keys_only: in JSON, sizes instead of values.
         replace: have commands replace keys that are there.
+        spelling: of bytes in JSON, see rdb.cli.form.
     """
 
-    def __init__(self, form: str, selection: Selection, keys_only: bool, replace: bool) -> None:
+    def __init__(
+        self, form: str, selection: Selection, keys_only: bool, replace: bool, spelling: str
+    ) -> None:
         self.account = Account()
+        self._spelling = spelling
         self._form = form
         self._selection = selection
         self._keys_only = keys_only
@@ -52,6 +57,12 @@ class Dump:
             self._lines.raw(CSV_HEADER)
         records = source.records(verify_checksum=verify_checksum, raw_values=self._raw)
         try:
+            self._print_all(records, source)
+        finally:
+            self._lines.flush()
+
+    def _print_all(self, records: Iterator[Record], source: Source) -> None:
+        with spelled(self._spelling):
             for record in records:
                 self._dialect = source.dialect
                 if isinstance(record, Key):
@@ -59,8 +70,6 @@ class Dump:
                         self._key(record)
                 else:
                     self._other(record)
-        finally:
-            self._lines.flush()
 
     def _key(self, key: Key) -> None:
         try:
@@ -84,7 +93,10 @@ class Dump:
         if self._form == "csv":
             self._lines.raw(csv_rows(whole))
         elif self._form == "json":
-            if self._keys_only:
+            if self._spelling != "text":
+                short = key_form(key) | {"bytes": len(key.value)} if self._keys_only else None
+                self._lines.add(short or record_form(whole))
+            elif self._keys_only:
                 self._lines.raw(key_line(key, more=b',"bytes":%d' % len(key.value)))
             else:
                 self._lines.raw(key_line(whole, with_value=True))
@@ -123,25 +135,43 @@ class Dump:
     help="JSON Lines; CSV, one row an element; or, for redis-cli --pipe, plain commands or "
     "RESTORE of every key.",
 )
+@click.option(
+    "--bytes",
+    "spelling",
+    type=click.Choice(SPELLINGS),
+    default="text",
+    show_default=True,
+    help="How JSON spells keys and values: as text where they are UTF-8, else as base64; always "
+    "escaped (printable ASCII, \\\\ and \\xHH); always as base64.",
+)
 @click.option("--keys-only", is_flag=True, help="JSON without values; their encoded size instead.")
 @click.option("--replace", is_flag=True, help="Commands replace keys that are there already.")
 @click.option("--no-checksum", is_flag=True, help="Do not hold the checksum at the end against it.")
 @selecting
 def dump(
-    file: str, form: str, keys_only: bool, replace: bool, no_checksum: bool, **options: Any
+    file: str,
+    form: str,
+    spelling: str,
+    keys_only: bool,
+    replace: bool,
+    no_checksum: bool,
+    **options: Any,
 ) -> int:
     """Print FILE as JSON Lines, one record a line, nothing lost; or as CSV or commands.
 
-    In JSON, bytes are a string where they are UTF-8, else {"b64": "..."}. With --keys-only or
-    where keys are chosen only keys are printed, otherwise every record of the file. CSV holds
-    the bytes as they are. A damaged file is printed up to the damage, and the exit status is
-    then 1. FILE may be - for standard input, and may be gzip or lz4.
+    In JSON, bytes are a string where they are UTF-8, else {"b64": "..."}, unless --bytes says
+    otherwise. With --keys-only or where keys are chosen only keys are printed, otherwise every
+    record of the file. CSV holds the bytes as they are. A damaged file is printed up to the
+    damage, and the exit status is then 1. FILE may be - for standard input, and may be gzip or
+    lz4.
     """
     if keys_only and form != "json":
         raise click.UsageError("--keys-only goes with --format json")
+    if spelling != "text" and form != "json":
+        raise click.UsageError("--bytes goes with --format json")
     if replace and form not in ("commands", "restore"):
         raise click.UsageError("--replace goes with --format commands or restore")
-    run = Dump(form, selection_of(**options), keys_only, replace)
+    run = Dump(form, selection_of(**options), keys_only, replace, spelling)
     status = exits.OK
     with open_source(file) as source:
         try:

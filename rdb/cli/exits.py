@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Final, NoReturn
 
 OK: Final = 0
 DAMAGED: Final = 1
@@ -20,3 +24,25 @@ INTERRUPTED: Final = 130
 """Ctrl-C, as shells count it (128 + SIGINT)."""
 BROKEN_PIPE: Final = 141
 """The reader of our output went away (128 + SIGPIPE)."""
+
+
+@contextmanager
+def leaving_on_signals() -> Iterator[None]:
+    """Let SIGTERM and SIGHUP end the process by way of every `finally`: no half file stays behind.
+
+    The status is 128 and the number of the signal, as shells count it.
+    """
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    # Under nohup SIGHUP is to be ignored, and stays so.
+    ours = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+    for number in ours:
+        signal.signal(number, _leave)
+    try:
+        yield
+    finally:
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)

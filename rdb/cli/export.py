@@ -28,9 +28,8 @@ from typing import Any, Final
 import click
 
 from rdb.cli import exits
-from rdb.cli.convert import refuse_to_overwrite
 from rdb.cli.memory import elements_of
-from rdb.cli.output import PendingFile
+from rdb.cli.output import PendingFile, refuse_to_overwrite
 from rdb.cli.render import elements
 from rdb.cli.select import Account, Selection, decoded, selecting, selection_of
 from rdb.cli.source import Source, open_source

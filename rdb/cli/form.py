@@ -1,7 +1,12 @@
-"""Records as JSON, nothing lost.
+r"""Records as JSON, nothing lost.
 
-Bytes are a JSON string where they are UTF-8, else {"b64": "..."}. Numbers that JSON cannot hold
-exactly, scores and stream ids, are text. What a record does not have is left out.
+Bytes are a JSON string where they are UTF-8, else {"b64": "..."}; `spelled` changes that. Numbers
+that JSON cannot hold exactly, scores and stream ids, are text. What a record does not have is left
+out.
+
+    text        as above
+    escaped     always a string: printable ASCII as it is, \\ for \, \xHH for all other bytes
+    base64      always {"b64": "..."}
 
     header      magic, version
     aux         key, value
@@ -33,7 +38,10 @@ exactly, scores and stream ids, are text. What a record does not have is left ou
 from __future__ import annotations
 
 import base64
-from typing import Any
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any, Final
 
 from rdb.arrays import Array
 from rdb.records import (
@@ -58,12 +66,34 @@ from rdb.values import ExpiringHash
 Json = Any
 
 
-def bytes_form(data: bytes) -> Json:
-    """Bytes as text where they are text."""
+SPELLINGS: Final = ("text", "escaped", "base64")
+_spelling: ContextVar[str] = ContextVar("spelling", default="text")
+_ESCAPES: Final = {byte: f"\\x{byte:02x}" for byte in range(256) if not 0x20 <= byte < 0x7F} | {
+    ord("\\"): "\\\\"
+}
+
+
+@contextmanager
+def spelled(spelling: str) -> Iterator[None]:
+    """Have bytes spelled in one of SPELLINGS meanwhile."""
+    token = _spelling.set(spelling)
     try:
-        return data.decode()
-    except UnicodeDecodeError:
-        return {"b64": base64.b64encode(data).decode()}
+        yield
+    finally:
+        _spelling.reset(token)
+
+
+def bytes_form(data: bytes) -> Json:
+    """Bytes in the spelling that is asked for: as text where they are text, if none is."""
+    spelling = _spelling.get()
+    if spelling == "escaped":
+        return data.decode("latin-1").translate(_ESCAPES)
+    if spelling == "text":
+        try:
+            return data.decode()
+        except UnicodeDecodeError:
+            pass
+    return {"b64": base64.b64encode(data).decode()}
 
 
 def id_form(entry_id: StreamId) -> str:

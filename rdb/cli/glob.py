@@ -2,7 +2,11 @@
 
     *  any bytes      ?  any byte      [abc] [a-z] [^a]  one byte (not) of a set      \\x  x itself
 
-A set that is never closed ends with the pattern; a range may be written backwards.
+A set that is never closed ends with the pattern; a range may be written backwards, and compares
+signed chars, so that bytes from 0x80 up come before all others.
+
+All but a star take one byte, so the first place where what stands between two stars fits is as
+good as any: it is kept (an atomic group), and a*a*a*b costs O(pattern * key), not a power of it.
 
 Source: stringmatchlen in util.c.
 """
@@ -14,26 +18,28 @@ import re
 
 def compile_glob(pattern: bytes) -> re.Pattern[bytes]:
     """Compile a glob to a regular expression for `fullmatch`. Cost: O(len(pattern))."""
-    out = bytearray()
+    runs = [b""]  # what stands between the stars
     at = 0
     while at < len(pattern):
         byte = pattern[at : at + 1]
         at += 1
         if byte == b"*":
-            # Runs of stars would make the expression backtrack over and over.
-            if not out.endswith(b".*"):
-                out += b".*"
+            runs.append(b"")
         elif byte == b"?":
-            out += b"."
+            runs[-1] += b"."
         elif byte == b"[":
             members, at = _compile_set(pattern, at)
-            out += members
+            runs[-1] += members
         else:
             if byte == b"\\" and at < len(pattern):
                 byte = pattern[at : at + 1]
                 at += 1
-            out += re.escape(byte)
-    return re.compile(bytes(out), re.DOTALL)
+            runs[-1] += re.escape(byte)
+    first, *rest = runs
+    if rest:
+        *middle, last = rest
+        first += b"".join(b"(?>.*?%b)" % run for run in middle if run) + b".*" + last
+    return re.compile(first, re.DOTALL)
 
 
 def _compile_set(pattern: bytes, at: int) -> tuple[bytes, int]:
@@ -46,8 +52,8 @@ def _compile_set(pattern: bytes, at: int) -> tuple[bytes, int]:
             members.add(pattern[at + 1])
             at += 2
         elif at + 2 < len(pattern) and pattern[at + 1] == ord("-"):
-            low, high = sorted((pattern[at], pattern[at + 2]))
-            members.update(range(low, high + 1))
+            low, high = sorted((_signed(pattern[at]), _signed(pattern[at + 2])))
+            members.update(char & 255 for char in range(low, high + 1))
             at += 3
         else:
             members.add(pattern[at])
@@ -57,3 +63,7 @@ def _compile_set(pattern: bytes, at: int) -> tuple[bytes, int]:
     if not members:
         return b"(?!)", at + 1
     return b"[" + b"".join(b"\\x%02x" % member for member in sorted(members)) + b"]", at + 1
+
+
+def _signed(byte: int) -> int:
+    return byte - 256 if byte >= 128 else byte

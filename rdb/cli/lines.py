@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Final
 
 from rdb.cli.form import Json
+from rdb.cli.output import standard_output
 from rdb.cli.text import ENCODER
 
 _BATCH_BYTES: Final = 1 << 16
@@ -15,7 +15,7 @@ class Lines:
     """Writes bytes, or JSON Lines, to standard output in batches."""
 
     def __init__(self) -> None:
-        self._stream = sys.stdout.buffer
+        self._stream = standard_output()
         self._batch: list[bytes] = []
         self._batch_bytes = 0
 

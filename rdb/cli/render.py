@@ -124,7 +124,10 @@ def restore(raw: Key, dialect: Dialect, *, replace: bool) -> bytes:
     key = fit(raw, WRITE_VERSION, dialect)
     body = bytes((key.type_code,)) + key.value + WRITE_VERSION.to_bytes(2, "little")
     payload = body + crc64(body).to_bytes(CHECKSUM_BYTES, "little")
-    arguments = [b"RESTORE", key.key, b"%d" % (key.expires_at_ms or 0), payload]
+    at_ms = 0  # none
+    if key.expires_at_ms is not None:
+        at_ms = max(key.expires_at_ms, 1)  # what is past is past; RESTORE refuses less
+    arguments = [b"RESTORE", key.key, b"%d" % at_ms, payload]
     arguments += [b"ABSTTL"] * (key.expires_at_ms is not None) + [b"REPLACE"] * replace
     if key.idle_s is not None:
         arguments += [b"IDLETIME", b"%d" % key.idle_s]

@@ -10,8 +10,7 @@ import click
 
 from rdb.checksum import crc64
 from rdb.cli import exits
-from rdb.cli.convert import refuse_to_overwrite
-from rdb.cli.output import Output
+from rdb.cli.output import Output, refuse_to_overwrite
 from rdb.cli.select import Account
 from rdb.cli.source import CHUNK_BYTES, Source, open_source
 from rdb.constants import CHECKSUM_BYTES, FIRST_CHECKSUM_VERSION

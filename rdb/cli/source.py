@@ -5,6 +5,7 @@ Compression is told by the first bytes, not by the name, so that it works in a p
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import os
@@ -12,7 +13,7 @@ import stat
 import sys
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
 
@@ -93,17 +94,33 @@ class Source:
             OSError: the input cannot be read.
         """
         offset = 0
-        # read1, because read gives nothing of the last piece before the damage.
-        while data := self._read(offset, self._data.read1):
+        while data := self._read(offset):
             offset += len(data)
             yield data
 
-    def _read(self, offset: int, read: Callable[[int], bytes] | None = None) -> bytes:
-        try:
-            return (read or self._data.read)(CHUNK_BYTES)
-        except (EOFError, gzip.BadGzipFile, zlib.error, RuntimeError) as error:
-            # RuntimeError is what lz4.frame raises at a damaged frame.
-            raise RdbError(f"the compression is damaged: {error}", offset=offset) from None
+    def _read(self, offset: int) -> bytes:
+        """Read some CHUNK_BYTES, less at the end or in front of damage, which the next call meets.
+
+        `read` would do for plain bytes; of compressed ones it gives nothing of the piece that the
+        damage is in, and an operator wants every key before it.
+        """
+        pieces: list[bytes] = []
+        gathered = 0
+        while gathered < CHUNK_BYTES:
+            try:
+                piece = self._data.read1(CHUNK_BYTES - gathered)
+            except (EOFError, gzip.BadGzipFile, zlib.error, RuntimeError) as error:
+                # RuntimeError is what lz4.frame raises at a damaged frame.
+                if pieces:
+                    break
+                raise RdbError(f"the compression is damaged: {error}", offset=offset) from None
+            if not piece:
+                break
+            pieces.append(piece)
+            gathered += len(piece)
+            if self._data is self._stored:
+                break  # one system call gave what a pipe had, or all of it
+        return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 
 class Progress:
@@ -134,15 +151,28 @@ class Progress:
 
 
 @contextmanager
+def open_stored(name: str) -> Iterator[io.FileIO]:
+    """Open the file `name`, or standard input for "-", for its bytes as they are stored.
+
+    Raises:
+        OSError: it cannot be opened.
+    """
+    if name != "-":
+        with open(name, "rb", buffering=0) as raw:
+            yield raw
+        return
+    if sys.stdin is None:  # descriptor 0 was closed
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF), "standard input")
+    with open(0, "rb", buffering=0, closefd=False) as raw:
+        yield raw
+
+
+@contextmanager
 def open_source(name: str) -> Iterator[Source]:
     """Open the file `name`, or standard input for "-".
 
     Raises:
         OSError: it cannot be opened.
     """
-    if name == "-":
-        with open(sys.stdin.fileno(), "rb", buffering=0, closefd=False) as raw:
-            yield Source(name, raw)
-    else:
-        with open(name, "rb", buffering=0) as raw:
-            yield Source(name, raw)
+    with open_stored(name) as raw:
+        yield Source(name, raw)

@@ -121,7 +121,7 @@ BLOBS: dict[str, tuple[Callable[[bytes], Any], bytes]] = {
     "listpack-reference": (listpack.decode_reference, listpack.encode([b"ab", b"70000", b""])),
     "ziplist": (
         ziplist.decode,
-        b"\x15\x00\x00\x00\x00\x00\x00\x00\x03\x00\x00\x02ab\x04\xf5\x02\x40\x01x\xff",
+        b"\x15\x00\x00\x00\x10\x00\x00\x00\x03\x00\x00\x02ab\x04\xf5\x02\x40\x01x\xff",
     ),
     "intset": (intset.decode, intset.encode([1, 70000, -5])),
     "zipmap": (zipmap.decode, b"\x02\x01a\x02\x03bc???\x02kk\x00\x00\xff"),

@@ -16,7 +16,7 @@ import pytest
 
 from tests.interop.conftest import Launcher
 from tests.interop.datasets import AckedWriters, Load, populate
-from tests.interop.harness import Kind, Pair, Server, drop_expired, wait_until
+from tests.interop.harness import Kind, Pair, Server, ServerExited, drop_expired, wait_until
 
 SOON_MS = 100_000
 
@@ -217,3 +217,87 @@ def test_log_tells_that_nobody_checks_a_file_without_a_checksum(
     shutil.copy(writer.folder / "dump.rdb", reader.folder)
     reader.start()
     assert "RDB file was saved with checksum disabled: no check performed." in reader.log_text()
+
+
+def damaged(data: bytes, what: str) -> bytes:
+    """An RDB of redis-server with a hash in it, damaged."""
+    if what == "checksum":
+        return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
+    if what == "end":
+        return data[:-20]
+    at = data.index(b"packed") + len(b"packed") + 1
+    assert data[at + 4 : at + 6] == b"\x02\x00", "the header of the listpack"
+    return data[: at + 4] + b"\x03" + data[at + 5 : -8] + bytes(8)
+
+
+@pytest.mark.parametrize("appendonly", ["no", "yes"])
+@pytest.mark.parametrize(
+    ("what", "words"),
+    [
+        (
+            "checksum",
+            (
+                r"Wrong RDB checksum expected: \(\w+\) but got \(\w+\)\. Aborting now\.",
+                r"Internal error in RDB reading offset \d+.*-> RDB CRC error",
+            ),
+        ),
+        ("end", (r"Internal error in RDB reading offset \d+.*-> Unexpected EOF reading RDB file",)),
+        ("value", (r"Internal error in RDB reading offset \d+.*-> .*integrity check failed",)),
+    ],
+)
+def test_log_says_what_is_wrong_with_a_file_in_the_words_of_redis(
+    launch: Launcher, kind: Kind, appendonly: str, what: str, words: tuple[str, ...]
+) -> None:
+    writer = launch.prepare("redis", rdbcompression="no").start()
+    writer.call("HSET", "packed", "f", "v")
+    writer.call("SAVE")
+    writer.close()
+    data = damaged((writer.folder / "dump.rdb").read_bytes(), what)
+
+    reader = launch.prepare(kind, appendonly=appendonly, sanitize_dump_payload="yes")
+    path = reader.folder / "dump.rdb"
+    if appendonly == "yes":
+        folder = aof_folder(reader)
+        folder.mkdir()
+        (folder / "appendonly.aof.manifest").write_text("file base.rdb seq 1 type b\n")
+        path = folder / "base.rdb"
+    path.write_bytes(data)
+    with pytest.raises(ServerExited) as exited:
+        reader.start()
+    log = exited.value.log
+    assert exited.value.status == 1
+    assert all(re.search(line, log) for line in words), log
+    if kind == "kvrepl" and appendonly == "yes":
+        assert "Error reading the RDB base file base.rdb, AOF loading aborted" in log
+    if what == "value" and appendonly == "no":
+        assert "Terminating server after rdb file reading failure." in log
+
+
+def test_debug_loadaof_is_neither_logged_nor_sent_nor_a_change(
+    launch: Launcher, pair: Pair
+) -> None:
+    """A redis-server that finds it in a log crashes."""
+    master = launch(pair.master, appendonly="yes", appendfsync="always")
+    replica = launch(pair.replica)
+    replica.call("REPLICAOF", "127.0.0.1", master.port)
+    wait_until(lambda: replica.info("replication")["master_link_status"] == "up", "linked", replica)
+    for number in range(10):
+        master.call("SET", f"key:{number}", "v")
+
+    master.call("DEBUG", "LOADAOF")
+
+    assert master.info("persistence")["rdb_changes_since_last_save"] == 0
+    master.call("SET", "after", "v")
+    wait_until(lambda: replica.call("GET", "after") == b"v", "the stream goes on", replica)
+    assert replica.info("commandstats").get("cmdstat_debug|loadaof") is None
+    assert replica.info("commandstats").get("cmdstat_debug") is None
+    for path in aof_folder(master).iterdir():
+        assert b"LOADAOF" not in path.read_bytes().upper()
+
+
+def test_debug_reload_counts_the_keys_it_loads(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    server.call("SET", "key", "v")
+    server.call("DEBUG", "RELOAD")
+    told = server.info("persistence")
+    assert (told["rdb_last_load_keys_loaded"], told["rdb_last_load_keys_expired"]) == (1, 0)

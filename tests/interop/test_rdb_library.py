@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 
 import rdb
 from tests.interop.conftest import Launcher
+from tests.interop.harness import Kind
 from tests.unit.rdb.samples import GOLDENS, assert_same_key
+from tests.unit.rdb.test_rdb_page import TEXT, VALUE
 
 
 def rewrite(path: Path, target: Path, **options: Any) -> None:
@@ -112,3 +115,57 @@ def test_rdb_golden_in_redis_still_says_what_is_kept_beside_it(
     for entry in expected["keys"]:
         if isinstance(entry["key"], str):
             assert_same_key(keys[entry["key"].encode()], entry)
+
+
+def test_values_on_the_page_are_restored_by_redis(launch: Launcher) -> None:
+    """Those of 7.0; a ziplist is only right if it can be read backwards as well."""
+    server = launch.prepare("redis", sanitize_dump_payload="yes").start()
+    told = set()
+    for text, data, _ in VALUE.findall(TEXT):
+        type_code, encoded = int(text), bytes.fromhex(data)
+        if type_code > 19 or type_code == 7:
+            continue
+        value, _ = rdb.decode_value(type_code, encoded, 0)
+        told.add(type_code)
+        body = bytes((type_code,)) + encoded + (10).to_bytes(2, "little")
+        server.call("FLUSHALL")
+        server.call("RESTORE", "key", 0, body + rdb.crc64(body).to_bytes(8, "little"))
+        server.call("SAVE")
+        (key,) = (r for r in rdb.read(server.folder / "dump.rdb") if isinstance(r, rdb.Key))
+        assert key.kind == rdb.Key(0, b"", type_code, value).kind
+        if key.kind in ("set", "list"):
+            assert sorted(key.value) == sorted(value)
+        else:
+            assert repr(key.value) == repr(value)
+    assert told == {0, 1, 3, 4, 5, 9, 10, 11, 16, 17, 18, 19}
+
+
+def on_the_page(wanted: int) -> bytes:
+    """The last value of a type in docs/RDB.md."""
+    return next(bytes.fromhex(data) for code, data, _ in VALUE.findall(TEXT) if int(code) == wanted)
+
+
+@pytest.mark.parametrize(
+    ("type_code", "whole", "damaged"),
+    [
+        (10, b"\x0d\0\0\0\x02\0", b"\x0c\0\0\0\x02\0"),  # where the last entry is
+        (10, b"a\x03\xf6", b"a\x04\xf6"),  # the size of the entry before
+        (19, b"\x0a\0\x01\x01\0\x01", b"\x0a\0\x02\x01\0\x01"),  # how many entries there are
+        (19, b"\x0a\0\x01\x01\0\x01", b"\x0a\0\x01\x01\x01\x01"),  # ... were deleted
+    ],
+)
+def test_restore_refuses_what_redis_sanitizes_away(
+    launch: Launcher, kind: Kind, type_code: int, whole: bytes, damaged: bytes
+) -> None:
+    server = launch.prepare(kind, sanitize_dump_payload="yes").start()
+    value = on_the_page(type_code)
+    assert value.count(whole) == 1
+
+    def restore(value: bytes) -> object:
+        body = bytes((type_code,)) + value + (10).to_bytes(2, "little")
+        return server.call("RESTORE", "key", 0, body + rdb.crc64(body).to_bytes(8, "little"))
+
+    with pytest.raises(redis.ResponseError, match="Bad data format"):
+        restore(value.replace(whole, damaged))
+    assert server.call("EXISTS", "key") == 0
+    assert restore(value) == b"OK"

@@ -121,3 +121,21 @@ def test_estimates_are_those_of_redis_server(server: Server) -> None:
     for name, usage in usages.items():
         allowed = 0.05 if name.startswith((b"zset", b"hash")) else 0
         assert abs(estimates[name] - usage) <= allowed * usage, (name, estimates[name], usage)
+
+
+@pytest.mark.parametrize("form", ["commands", "restore"])
+def test_dump_of_what_expired_long_ago_leaves_nothing_in_redis(
+    form: str, server: Server, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    """RESTORE takes 0 for no expiry at all, and refuses less."""
+    path = tmp_path / "old.rdb"
+    with path.open("wb") as out:
+        writer = rdb.RdbWriter(out.write)
+        for at_ms in (0, 1, -5, -(1 << 63)):
+            writer.key(b"expired at %d" % at_ms, 0, b"v", at_ms)
+        writer.key(b"kept", 0, b"v", (1 << 63) - 1)
+        writer.end()
+    assert run(["dump", "--format", form, str(path)]) == exits.OK
+    answer = server.cli("--pipe", stdin=capfdbinary.readouterr().out)
+    assert b"errors: 0" in answer
+    assert server.call("KEYS", "*") == [b"kept"]

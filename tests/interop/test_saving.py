@@ -241,12 +241,16 @@ def test_flushall_kills_the_child_and_saves_the_empty_dataset(launch: Launcher, 
     server.call("SAVE")
     full = (server.folder / "dump.rdb").stat().st_size
     pid = begin_slow_save(server)
+    before = server.info("persistence")
 
     server.call("FLUSHALL")
 
     wait_until(lambda: not Path(f"/proc/{pid}").exists(), "the child is gone", server)
     assert (server.folder / "dump.rdb").stat().st_size < full
-    assert server.info("persistence")["rdb_last_bgsave_status"] == "ok"
+    after = server.info("persistence")
+    assert after["rdb_last_bgsave_status"] == "ok"
+    assert after["rdb_changes_since_last_save"] == 0
+    assert after["rdb_saves"] == before["rdb_saves"]
     wait_until(lambda: not temporary_files(server), "no temporary file is left", server)
 
 

@@ -137,27 +137,38 @@ ZIPLIST = (
 )
 
 
-def make_ziplist(entries: bytes, count: int) -> bytes:
+def make_ziplist(entries: bytes, count: int, tail: int = 10) -> bytes:
     total = 11 + len(entries)
-    head = total.to_bytes(4, "little") + bytes(4) + count.to_bytes(2, "little")
+    head = total.to_bytes(4, "little") + tail.to_bytes(4, "little") + count.to_bytes(2, "little")
     return head + entries + b"\xff"
+
+
+ZIPLIST_TAIL = 10 + 103
 
 
 def test_ziplist_of_every_encoding_decodes() -> None:
     numbers = [b"0", b"12", b"-128", b"-32768", b"-8388608", b"-2147483648", b"-1"]
     expected = [b"ab", *numbers, b"y" * 64, b"z"]
-    assert ziplist.decode(make_ziplist(ZIPLIST, 10)) == expected
-    assert ziplist.decode(make_ziplist(ZIPLIST, 65535)) == expected
+    assert ziplist.decode(make_ziplist(ZIPLIST, 10, ZIPLIST_TAIL)) == expected
+    assert ziplist.decode(make_ziplist(ZIPLIST, 65535, ZIPLIST_TAIL)) == expected
+    assert ziplist.decode(make_ziplist(b"", 0)) == []
 
 
 @pytest.mark.parametrize(
     "blob",
     [
         b"",
-        make_ziplist(ZIPLIST, 9),
-        make_ziplist(ZIPLIST, 10)[:-1],
-        make_ziplist(ZIPLIST, 10)[:-1] + b"\x00",
-        make_ziplist(ZIPLIST, 10) + b"\xff",
+        make_ziplist(ZIPLIST, 9, ZIPLIST_TAIL),
+        make_ziplist(ZIPLIST, 10, ZIPLIST_TAIL)[:-1],
+        make_ziplist(ZIPLIST, 10, ZIPLIST_TAIL)[:-1] + b"\x00",
+        make_ziplist(ZIPLIST, 10, ZIPLIST_TAIL) + b"\xff",
+        make_ziplist(ZIPLIST, 10, ZIPLIST_TAIL - 1),
+        make_ziplist(ZIPLIST, 10),
+        make_ziplist(ZIPLIST, 65535, len(ZIPLIST) + 10),
+        make_ziplist(b"", 0, 11),
+        make_ziplist(b"\x00\x01a\x04\xf1", 2, 13),
+        make_ziplist(b"\x00\x01a\xfe\x04\x00\x00\x00\xf1", 2, 13),
+        make_ziplist(b"\x01\xf1", 1),
         make_ziplist(b"\x00", 1),
         make_ziplist(b"\x00\x05ab", 1),
         make_ziplist(b"\x00\xf0ab", 1),
@@ -179,7 +190,9 @@ def test_ziplist_compiled_reads_what_the_reference_reads_whatever_is_flipped() -
     outcomes = []
     for round_ in range(8000):
         first = starts[round_ % len(starts)]
-        damaged = bytearray(make_ziplist(ZIPLIST[first:], 65535 if round_ % 3 else 1))
+        entries = b"\x00" + ZIPLIST[first + (5 if first == 103 else 1) :]
+        tail = 10 + max(103 - first, 0)
+        damaged = bytearray(make_ziplist(entries, 65535 if round_ % 3 else 1, tail))
         for _ in range(rng.randrange(3)):
             at = rng.choice((10, 11, 12, rng.randrange(len(damaged))))
             damaged[at] = rng.choice((0, 1, 0x80, 0xF0, 0xFE, rng.randrange(256)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import base64
+import functools
 import gzip
 import json
 import os
+import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,7 @@ import lz4.frame
 import pytest
 
 import rdb
+from kvrepl import glob
 from rdb.cli import exits, run
 from rdb.cli.glob import compile_glob
 from tests.unit.rdb.samples import A_THIRD, DATA, GOLDENS
@@ -161,6 +165,26 @@ def test_check_of_whole_files_counts_them(capsys: pytest.CaptureFixture[str]) ->
     assert "string 3, list 1, set 1" in out
 
 
+def test_check_tells_what_redis_check_rdb_tells(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "one.rdb"
+    with path.open("wb") as file:
+        writer = rdb.RdbWriter(file.write)
+        writer.aux(b"valkey-ver", b"9.0.1\xff")
+        writer.aux(b"ctime", b"1795165200")
+        writer.function(b"#!lua name=one\n")
+        for at_ms in (1, 2, 1 << 62):
+            writer.key(b"until %d" % at_ms, 0, b"v", at_ms)
+        writer.end()
+    assert run(["check", str(path), str(KEYS)]) == exits.OK
+    out = capsys.readouterr().out
+    assert "written by Valkey 9.0.1\\xff, 2026-11-20T09:00:00Z" in out
+    assert "3 with an expiry, which is past for 2 of them" in out
+    assert "1 function library\n" in out
+    assert "written by Redis 7.0.15, 2026-" in out
+
+
 def test_check_quiet_says_nothing_of_whole_files(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["check", "-q", str(KEYS)]) == exits.OK
     assert capsys.readouterr() == ("", "")
@@ -174,6 +198,7 @@ def test_check_of_damaged_file_tells_offset_key_and_reason(
     assert "damaged at offset 995: the RDB ends early" in err
     assert "in the record of key b'large'" in err
     assert "5 keys before that can be read, the last b'zset' in database 0" in err
+    assert "rdb repair keeps these, and looks for more behind the damage" in err
     assert "whole" in out
 
 
@@ -276,6 +301,10 @@ def test_dump_into_a_closed_pipe_ends_quietly() -> None:
         (b"\\*\\", [b"*\\"], [b"a"]),
         (b"a.c+", [b"a.c+"], [b"abc+", b"a.cc"]),
         (b"[]", [], [b"", b"[]", b"a"]),
+        (b"[^]", [b"a", b"\n"], [b""]),
+        (b"[\xf0-a]", [b"\xff", b"\0", b"a"], [b"\x80", b"b"]),
+        (b"*a*b*", [b"ab", b"xaxbx", b"aab"], [b"ba", b"a", b""]),
+        (b"a*ab", [b"aab", b"aaab"], [b"ab", b"aabb"]),
     ],
 )
 def test_glob_matches_as_redis_does(
@@ -284,3 +313,72 @@ def test_glob_matches_as_redis_does(
     expression = compile_glob(pattern)
     assert all(expression.fullmatch(text) for text in matching)
     assert not any(expression.fullmatch(text) for text in others)
+
+
+def test_glob_of_many_stars_takes_no_longer_than_one() -> None:
+    """A power of the length would be hours here."""
+    assert not compile_glob(b"*a" * 30 + b"*b").fullmatch(b"a" * 1000)
+
+
+def test_glob_is_that_of_the_server() -> None:
+    rng = random.Random(3)
+    for _ in range(20_000):
+        pattern = bytes(rng.choices(b"*?[]^-\\ab\x80\xff", k=rng.randrange(1, 9)))
+        text = bytes(rng.choices(b"ab-]\x80\xff\n", k=rng.randrange(1, 6)))
+        assert bool(compile_glob(pattern).fullmatch(text)) == glob.match(pattern, text), pattern
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lz4.frame.compress])
+def test_dump_of_compressed_file_that_is_cut_gives_every_key_before(
+    compress: Callable[[bytes], bytes], tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    writer = rdb.RdbWriter((whole := bytearray()).extend)
+    for number in range(2000):
+        writer.key(b"key:%d" % number, 0, os.urandom(100))
+    writer.end()
+    path = tmp_path / "cut"
+    stored = compress(bytes(whole))
+    path.write_bytes(stored[: len(stored) * 3 // 4])
+    assert run(["dump", "--keys-only", str(path)]) == exits.DAMAGED
+    out, err = capfdbinary.readouterr()
+    assert 1000 < out.count(b"\n") < 2000
+    assert b"the compression is damaged" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "descriptor", "name"),
+    [
+        (["check", "-"], 0, b"standard input"),
+        (["diff", str(KEYS), "-"], 0, b"standard input"),
+        (["dump", str(KEYS)], 1, b"standard output"),
+        (["convert", str(KEYS), "-o", "-"], 1, b"standard output"),
+    ],
+)
+def test_closed_standard_stream_is_an_input_or_output_that_failed(
+    arguments: list[str], descriptor: int, name: bytes
+) -> None:
+    done = subprocess.run(
+        [*COMMAND, *arguments], capture_output=True, cwd=ROOT, check=False,
+        preexec_fn=functools.partial(os.close, descriptor),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (
+        exits.UNREADABLE,
+        b"rdb: " + name + b": Bad file descriptor\n",
+    )
+
+
+def test_check_without_standard_output_has_the_status() -> None:
+    done = subprocess.run(
+        [*COMMAND, "check", str(KEYS)], stderr=subprocess.PIPE, cwd=ROOT, check=False,
+        preexec_fn=functools.partial(os.close, 1),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (exits.OK, b"")
+
+
+def test_check_goes_on_after_a_file_that_cannot_be_opened(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert run(["check", str(tmp_path / "missing"), str(tmp_path), str(KEYS)]) == exits.UNREADABLE
+    out, err = capsys.readouterr()
+    assert "keys.rdb: whole" in out
+    assert "missing: No such file" in err and "Is a directory" in err

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
+import resource
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import rdb
 from rdb.cli import exits, run
 from rdb.targets import TARGETS
+from tests.interop.harness import wait_until
 from tests.unit.rdb.samples import A_THIRD, DATA, GOLDENS, NEWEST
 
 KEYS = DATA / "goldens" / "keys.rdb"
@@ -225,3 +232,77 @@ def test_convert_never_writes_over_an_input(tmp_path: Path) -> None:
     copy.write_bytes(KEYS.read_bytes())
     assert run(["convert", str(copy), "-o", str(copy)]) == exits.USAGE
     assert copy.read_bytes() == KEYS.read_bytes()
+
+
+def test_convert_never_writes_over_what_it_reads_from_standard_input(tmp_path: Path) -> None:
+    copy = tmp_path / "copy.rdb"
+    copy.write_bytes(KEYS.read_bytes()[:-20])
+    for tool in ("convert", "repair"):
+        with copy.open("rb") as stdin:
+            done = started([tool, "-", "-o", str(copy)], stdin=stdin)
+            assert done.communicate()[1].endswith(b"copy.rdb is standard input as well\n")
+            assert done.returncode == exits.USAGE
+    assert copy.read_bytes() == KEYS.read_bytes()[:-20]
+
+
+def test_convert_never_splits_over_an_input(tmp_path: Path) -> None:
+    copy = tmp_path / "part-3.rdb"
+    copy.write_bytes(KEYS.read_bytes())
+    assert run(["convert", str(copy), "-o", str(tmp_path / "part-{}.rdb"), "--split-db"]) == (
+        exits.USAGE
+    )
+    assert os.listdir(tmp_path) == ["part-3.rdb"] and copy.read_bytes() == KEYS.read_bytes()
+
+
+def test_convert_writes_into_a_pipe_and_leaves_it_there(tmp_path: Path, out: Path) -> None:
+    """What replaces a file would take /dev/null away from everybody."""
+    assert run(["convert", str(KEYS), "-o", str(out)]) == exits.OK
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    descriptor = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        assert run(["convert", str(KEYS), "-o", str(pipe)]) == exits.OK
+        assert os.read(descriptor, 1 << 16) == out.read_bytes()
+    finally:
+        os.close(descriptor)
+    assert pipe.is_fifo()
+
+
+def test_convert_to_a_link_replaces_the_file_behind_it(tmp_path: Path, out: Path) -> None:
+    (tmp_path / "disk").mkdir()
+    out.symlink_to(tmp_path / "disk" / "real.rdb")
+    assert run(["convert", str(KEYS), "-o", str(out)]) == exits.OK
+    assert out.is_symlink()
+    assert keys_of(tmp_path / "disk" / "real.rdb") == keys_of(KEYS)
+
+
+def test_convert_to_a_folder_says_so_before_it_reads(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["convert", str(KEYS), "-o", str(tmp_path)]) == exits.UNREADABLE
+    assert capsys.readouterr().err == f"rdb: {tmp_path}: Is a directory\n"
+
+
+def test_convert_on_a_full_disk_leaves_no_file(tmp_path: Path) -> None:
+    limit = functools.partial(resource.setrlimit, resource.RLIMIT_FSIZE, (100, 100))
+    done = started(["convert", str(KEYS), "-o", str(tmp_path / "out.rdb")], preexec_fn=limit)
+    assert done.communicate()[1].endswith(b": File too large\n")
+    assert done.returncode == exits.UNREADABLE
+    assert os.listdir(tmp_path) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_convert_that_is_told_to_end_leaves_no_file(number: signal.Signals, tmp_path: Path) -> None:
+    done = started(["convert", "-", "-o", str(tmp_path / "out.rdb")], stdin=subprocess.PIPE)
+    wait_until(lambda: os.listdir(tmp_path), "the temporary file is there")
+    done.send_signal(number)
+    assert done.wait() == 128 + number
+    done.communicate()
+    assert os.listdir(tmp_path) == []
+
+
+def started(arguments: list[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start the command."""
+    command = [sys.executable, "-c", "from rdb.cli import main; main()", *arguments]
+    root = Path(__file__).parents[3]
+    return subprocess.Popen(command, stderr=subprocess.PIPE, cwd=root, **options)

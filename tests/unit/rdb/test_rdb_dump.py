@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import io
 import json
 import math
 import random
+import re
 import struct
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,3 +139,52 @@ def test_line_of_any_score_is_that_of_its_form() -> None:
     scores += [struct.unpack("<d", rng.randbytes(8))[0] for _ in range(5000)]
     pairs = [(b"m", score) for score in scores if score == score]
     assert_lines(rdb.Key(0, b"k", 5, pairs))
+
+
+def unescaped(text: str) -> bytes:
+    return re.sub(
+        rb"\\(\\|x[0-9a-f]{2})",
+        lambda found: b"\\" if found[1] == b"\\" else bytes.fromhex(found[1][1:].decode()),
+        text.encode("ascii"),
+    )
+
+
+def assert_same_form(form: Any, other: Any, spelling: str) -> None:
+    """Hold what is printed under --bytes against what is printed without."""
+    if isinstance(form, dict) and form.keys() != {"b64"} and form.keys() == other.keys():
+        for name, part in form.items():
+            assert_same_form(part, other[name], spelling)
+    elif isinstance(form, list):
+        for part, its_other in zip(form, other, strict=True):
+            assert_same_form(part, its_other, spelling)
+    elif isinstance(form, (str, dict)) and form != other:
+        data = form.encode() if isinstance(form, str) else base64.b64decode(form["b64"])
+        if spelling == "escaped":
+            assert unescaped(other) == data
+        else:
+            assert base64.b64decode(other["b64"], validate=True) == data
+    else:
+        assert form == other
+
+
+@pytest.mark.parametrize("spelling", ["escaped", "base64"])
+@pytest.mark.parametrize("options", [[], ["--keys-only"], ["--db", "0"]])
+def test_dump_spells_bytes_as_it_is_told(
+    spelling: str, options: list[str], capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    odd = tmp_path / "odd.rdb"
+    with odd.open("wb") as file:
+        writer = rdb.RdbWriter(file.write)
+        writer.key(b'\\x41"\\', 0, b"\x00\x7f\xff\n\xc3\xa9")
+        writer.end()
+    for path in (odd, *GOLDENS):
+        texts = []
+        for more in ([], ["--bytes", spelling]):
+            assert run(["dump", str(path), *options, *more]) == exits.OK
+            texts.append(capfdbinary.readouterr().out.splitlines())
+        for line, other in zip(*texts, strict=True):
+            assert_same_form(json.loads(line), json.loads(other), spelling)
+        if path is odd and not options and spelling == "escaped":
+            assert json.loads(texts[1][1])["key"] == r"\\x41" + '"' + r"\\"
+            assert json.loads(texts[1][1])["value"] == r"\x00\x7f\xff\x0a\xc3\xa9"
+    assert run(["dump", "--bytes", spelling, "--format", "csv", str(odd)]) == exits.USAGE

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +22,7 @@ from rdb.cli import exits
 DATA = Path(__file__).parents[2] / "data" / "aof"
 SET = encode_command([b"SET", b"k", b"v"])
 INCR = "appendonly.aof.1.incr.aof"
+ROOT = Path(__file__).parents[3]
 
 
 def run(*arguments: object, answer: str = "") -> Result:
@@ -38,6 +44,49 @@ def append(folder: Path, data: bytes) -> int:
 
 
 # --------------------------------------------------------------------- check
+
+
+@pytest.mark.parametrize("seconds", [999_999_999_999, 999_999_999_999_999_999])
+def test_timestamp_beyond_the_calendar_is_shown_as_a_number(folder: Path, seconds: int) -> None:
+    append(folder, b"#TS:%d\r\n" % seconds + SET)
+    result = run("check", folder)
+    assert result.exit_code == exits.OK
+    assert f"to second {seconds:,}" in result.output
+    (folder / INCR).write_bytes(b"#TS:%d\r\n" % seconds + SET)
+    result = run("truncate", "--at", "2026-01-01T00:00:00Z", folder / INCR)
+    assert result.exit_code == exits.DAMAGED
+    assert f"was written at second {seconds:,}, after 2026-01-01" in result.output
+
+
+def test_moment_before_the_calendar_is_one_like_any_other(folder: Path) -> None:
+    result = run("truncate", "--at", "0001-01-01T00:00:00+14:00", folder)
+    assert result.exit_code == exits.DAMAGED
+    assert isinstance(result.exception, SystemExit)
+
+
+@pytest.mark.parametrize(("name", "descriptor"), [("check", 1), ("fix", 0)])
+def test_closed_standard_stream_is_no_failure(folder: Path, name: str, descriptor: int) -> None:
+    append(folder, SET[:-3])
+    command = [sys.executable, "-c", "from kvrepl.cli import main; main()"]
+    done = subprocess.run(
+        [*command, "aof", name, str(folder)], cwd=ROOT, stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL if descriptor == 0 else None,
+        check=False, preexec_fn=functools.partial(os.close, descriptor),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (exits.DAMAGED, b"")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_dump_that_is_told_to_end_says_so_in_its_status(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "log")
+    command = [sys.executable, "-c", "from kvrepl.cli import main; main()"]
+    process = subprocess.Popen([*command, "aof", "dump", str(tmp_path / "log")], cwd=ROOT)
+    # It opens the pipe for reading, which is what lets this go on.
+    with open(tmp_path / "log", "wb"):
+        process.send_signal(number)
+        assert process.wait() == 128 + number
 
 
 def test_check_of_whole_log_says_what_is_in_it(folder: Path) -> None:
@@ -235,6 +284,14 @@ def test_restore_writes_a_log_that_checks_and_says_how_to_start(
     assert result.exit_code == exits.OK
     assert f"--dir {tmp_path} --appenddirname new --appendfilename appendonly.aof" in result.stdout
     assert run("check", tmp_path / "new").exit_code == exits.OK
+
+
+def test_restore_into_the_log_itself_is_refused(folder: Path) -> None:
+    names = sorted(os.listdir(folder))
+    result = run("restore", "--at", "1795172002", folder, folder / "inner")
+    assert result.exit_code == exits.UNREADABLE
+    assert "inner: inside the log, which is only read" in result.output
+    assert sorted(os.listdir(folder)) == names
 
 
 def test_restore_to_before_the_base_says_why_not(folder: Path, tmp_path: Path) -> None:
