@@ -194,6 +194,7 @@ class ReplicationShell:
         if stalled_ms > STALL_MS:
             return
         if now_ms >= self.machine.next_deadline_ms():
+            self.feeds.notice_progress()
             self.carry_out(self.machine.tick(now_ms))
         self.diskless.tick()
         self.feeds.check_limits()
