@@ -212,8 +212,11 @@ class ReplicationShell:
         return reply
 
     def psync(self, client: Client, argv: list[bytes]) -> Reply:
-        """PSYNC or SYNC: from now on the connection is a replica's."""
-        if client.is_replica:
+        """PSYNC or SYNC: from now on the connection is a replica's.
+
+        Not one that monitors: between what it is shown the snapshot could not be told.
+        """
+        if client.is_replica or client.is_monitor:
             return NO_REPLY
         machine = self.machine
         actions = machine.on_psync(
