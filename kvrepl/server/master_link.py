@@ -309,7 +309,7 @@ class MasterLink:
                 self._flush()
             finally:
                 file.close()
-        self._drop_file()
+        self.drop_file()
         if server.exit_status is None:
             self._loaded(loaded)
 
@@ -385,7 +385,7 @@ class MasterLink:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._drop_file()
+        self.drop_file()
         if self._loader is not None:
             self._end_loading(keep=False)
 
@@ -400,7 +400,7 @@ class MasterLink:
         if in_place and not keep:
             self._flush()
 
-    def _drop_file(self) -> None:
+    def drop_file(self) -> None:
         """Remove the temporary file, unless it has been given its final name."""
         if self._temp:
             discard(self._server.disk, self._temp)
