@@ -69,6 +69,9 @@ SETTINGS: Final = tuple(name.replace("_", "-") for name in (*_COPIED, *_ADAPTED)
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 
+UNIX_HOST: Final = b"/unixsocket"
+"""What stands for the address of a replica that came through the unix socket (anetFdToString)."""
+
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 )
@@ -523,4 +526,6 @@ def _saved_info(loaded: Loaded) -> SaveInfo | None:
 
 
 def _host_of(client: Client) -> bytes:
+    if client.laddr.endswith(b":0"):
+        return UNIX_HOST
     return client.addr.rpartition(b":")[0].strip(b"[]")
