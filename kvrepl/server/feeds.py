@@ -150,7 +150,12 @@ class Feeds:
         return self._last_frames
 
     def close(self, link: int, *, flush: bool) -> None:
-        """Disconnect a replica."""
+        """Disconnect a replica.
+
+        Args:
+            link: the replica; ignored where it has gone.
+            flush: when it has taken what was written to it, for which it has repl-timeout.
+        """
         feed = self._feeds.get(link)
         client = feed.client if feed is not None else self._server.engine.clients.get(link)
         if client is None:
@@ -161,6 +166,9 @@ class Feeds:
             return
         if flush:
             transport.close()
+            # Who hangs would never go: nothing looks after it any more.
+            server = self._server
+            server.loop.call_later(server.config.repl_timeout, transport.abort)
         else:
             transport.abort()
 
