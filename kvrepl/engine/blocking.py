@@ -1,4 +1,4 @@
-"""Clients that wait: for a key to be filled, for replicas, for the end of a pause.
+"""Clients that wait: for a key to be filled, for replicas, for the end of a pause, for ours.
 
 A handler that finds nothing calls `block()` and returns BLOCKED. When a key that somebody waits
 for gets elements, the keyspace reports it as ready; after the command that filled it is over,
@@ -42,6 +42,7 @@ Serve = Callable[["Database", bytes], Any]
 KEYS: Final = "keys"
 REPLICAS: Final = "replicas"
 POSTPONED: Final = "postponed"
+SHUTDOWN: Final = "shutdown"
 
 NEVER: Final = 0
 
@@ -59,7 +60,7 @@ class Wait:
     """What a client waits for.
 
     Attributes:
-        kind: KEYS, REPLICAS or POSTPONED.
+        kind: KEYS, REPLICAS, POSTPONED or SHUTDOWN.
         keys: (db, key) it waits for.
         serve: called with a key that became ready.
         deadline_ms: Unix time at which it gives up, NEVER for none.
@@ -144,7 +145,7 @@ class Blocking:
             on_timeout: makes the reply given at the deadline; a null array where left out.
             on_end: called when the wait is over, however it ends.
             needs_key: `serve` is called as well when the key is gone, and says so.
-            kind: KEYS, REPLICAS or POSTPONED.
+            kind: KEYS, REPLICAS, POSTPONED or SHUTDOWN.
         """
         assert client.wait is None, "a client waits for one thing at a time"
         self._seq += 1
@@ -297,9 +298,13 @@ class Blocking:
             wait.client.port.resume()
 
     def fail_all(self, error: CommandError) -> None:
-        """Answer everyone who waits with an error and close them (role change)."""
+        """Answer everyone who waits with an error and close them (role change).
+
+        Not those whose request is yet to run, nor those who wait for the end of this server, to
+        which its role is nothing.
+        """
         for wait in list(self.waiting.values()):
-            if wait.kind != POSTPONED:
+            if wait.kind not in (POSTPONED, SHUTDOWN):
                 self._engine.stats.error(error)
                 self.release(wait.client, error)
                 wait.client.close_soon()

@@ -367,7 +367,8 @@ class Engine:
                 watches = client.is_monitor
                 reply = self.call(client, command, argv)
                 if self.gates & gates.MONITORED:
-                    if watches and reply is not BLOCKED and reply is not NO_REPLY:
+                    stays = not client.gates & gates.CLOSING  # after QUIT nothing is sent to it
+                    if watches and stays and reply is not BLOCKED and reply is not NO_REPLY:
                         client.send(reply)  # before what it is shown of itself
                         reply = NO_REPLY
                     admission.feed_monitors(self, client, command, argv)

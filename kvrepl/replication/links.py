@@ -85,7 +85,7 @@ class ReplicaLink:
         ack_offset: the greatest offset it has acknowledged.
         ack_at_ms: when it last gave a sign that it lives.
         last_io_ms: when it last sent anything.
-        stalled_since_ms: diskless: since when its socket takes nothing; None where it does.
+        stalled_since_ms: since when its socket takes nothing of a snapshot; None where it does.
         sync: the full sync it goes through; None where none, or when that is over.
         traffic: what goes to it compressed; None where nothing does.
         place: its place among those who wait at the storm gate, from 1; 0 where it does not.

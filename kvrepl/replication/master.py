@@ -194,10 +194,16 @@ class MasterSide:
             replica.ack_at_ms = replica.last_io_ms = now_ms
 
     def on_stall(self, link: LinkId, *, stalled: bool, now_ms: int) -> None:
-        """During a diskless transfer, a replica's socket stopped or went on taking bytes."""
+        """A replica's socket stopped, or went on, taking the bytes of a snapshot."""
         replica = self._links.get(link)
         if replica is not None:
             replica.stalled_since_ms = (replica.stalled_since_ms or now_ms) if stalled else None
+
+    def on_progress(self, link: LinkId, now_ms: int) -> None:
+        """A replica's socket that takes no more bytes of a snapshot passes on what it has."""
+        replica = self._links.get(link)
+        if replica is not None and replica.stalled_since_ms is not None:
+            replica.stalled_since_ms = now_ms
 
     def on_closed(self, link: LinkId, now_ms: int) -> Actions:
         """A connection of which we may know was closed by its peer or by the shell."""

@@ -18,8 +18,10 @@ again until an operator decides (REPLICAOF asks anew, the setting turned off acc
 master that lost its files would, by restarting, empty every copy.
 
 Retries. A refused handshake waits for the next second, and so does an error in place of a
-snapshot (Redis asks again at once, and fills both logs); a lost link, an aborted transfer and a
-timeout reconnect at once, before the master's backlog moves on.
+snapshot, or one that cannot be taken in (a full disk, a format we do not know: what is wrong here
+will not be right at once, and each attempt costs the master a fork; Redis asks again at once, and
+fills both logs); a lost link, an aborted transfer and a timeout reconnect at once, before the
+master's backlog moves on.
 
 Source: Redis 7.0, replication.c (syncWithMaster, slaveTryPartialResynchronization,
 readSyncBulkPayload, replicationCron, replicationCacheMaster, cancelReplicationHandshake).
@@ -218,6 +220,15 @@ class ReplicaSide:
         self._enter(State.CONNECT)
         return [warning(f"Failed to read response from the server: {reason}")]
 
+    def transfer_failed(self, reason: str, now_ms: int) -> Actions:
+        """The shell cannot take the snapshot in, has said why and closed the connection."""
+        if self.state is not State.TRANSFER:
+            return self.link_lost(reason, now_ms)
+        assert self.intake is not None
+        self._enter(State.CONNECT)
+        text = "MASTER <-> REPLICA sync failed on this side, the MASTER is asked again in a second"
+        return [notice(text), AbortTransfer(self.intake.load)]
+
     def protocol_error(self, text: str, now_ms: int) -> Actions:
         """The stream is no RESP: where it can be resumed cannot be known any more."""
         if self.state is not State.CONNECTED:
@@ -273,9 +284,9 @@ class ReplicaSide:
         intake, self.intake = self.intake, None
         assert intake is not None
         if not ok:
+            self._enter(State.CONNECT)
             reason = warning("Failed trying to load the MASTER synchronization DB")
-            stands = not intake.link_lost
-            return self._abort_and_reconnect(reason, now_ms, close=stands, drop=False)
+            return [reason] if intake.link_lost else [reason, Close()]
         actions = self._give_up_dataset(now_ms) if intake.load is Load.SWAP else []
         history = self._stream.history
         self.pre_psync = intake.announced is None
@@ -345,17 +356,14 @@ class ReplicaSide:
         self._enter(State.CONNECT)
         return [reason, Close()]
 
-    def _abort_and_reconnect(
-        self, reason: Log, now_ms: int, *, close: bool = True, drop: bool = True
-    ) -> Actions:
+    def _abort_and_reconnect(self, reason: Log, now_ms: int, *, close: bool = True) -> Actions:
         """End a handshake or a transfer and begin anew at once.
 
         Args:
             close: the connection is still there.
-            drop: the shell holds a part of a snapshot.
         """
         actions: Actions = [reason]
-        if drop and self.state is State.TRANSFER and self.intake is not None:
+        if self.state is State.TRANSFER and self.intake is not None:
             actions.append(AbortTransfer(self.intake.load))
         if close:
             actions.append(Close())

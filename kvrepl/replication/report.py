@@ -207,9 +207,10 @@ def _replica_fields(replication: Replication, now_ms: int) -> list[Field]:
 
 def _sync_fields(replica: ReplicaSide, now_ms: int) -> list[Field]:
     payload = replica.intake.payload if replica.intake is not None else None
-    total = max(0, payload.size_bytes) if payload is not None else 0
+    # As in Redis: -1 while the snapshot is waited for, 0 where it has no size beforehand.
+    total = max(0, payload.size_bytes) if payload is not None else -1
     read = payload.read_bytes if payload is not None else 0
-    percent = 100 * read / total if total else 0.0
+    percent = 100 * read / total if total > 0 else 0.0
     return [
         ("master_sync_total_bytes", total),
         ("master_sync_read_bytes", read),

@@ -1,10 +1,12 @@
 """Silence on the link to a replica: when we must break it, and when it has lasted too long.
 
     waits for a snapshot, or for the end of a file   a newline a second shows that we live
-    takes part in a diskless transfer                bytes come, or its socket has stalled
+    is sent a snapshot, from disk or diskless        bytes come, or its socket has stalled
     ONLINE                                           it is to acknowledge each second
 
-A peer that knows no PSYNC never acknowledges, and is never found silent.
+A peer that knows no PSYNC never acknowledges, and is not found silent when it is ONLINE. Redis does
+not look at who is sent a file: one that hangs then keeps the stream gathering, and here it
+would keep its place at the storm gate for ever.
 
 Source: Redis 7.0, replication.c (replicationCron).
 """
@@ -30,7 +32,7 @@ def timed_out(settings: ReplicationSettings, replica: ReplicaLink, now_ms: int) 
     kind = "full sync"
     if replica.state is ReplicaState.ONLINE and not replica.pre_psync:
         since_ms, kind = replica.ack_at_ms, "streaming sync"
-    elif replica.reader is not None:
+    elif replica.reader is not None or replica.state is ReplicaState.SEND_BULK:
         since_ms = replica.stalled_since_ms
     if since_ms is None or now_ms - since_ms <= timeout_ms:
         return ""

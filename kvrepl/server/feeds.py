@@ -14,7 +14,10 @@ Source: Redis 7.0 replication.c (sendBulkToSlave), networking.c (checkClientOutp
 
 from __future__ import annotations
 
+import fcntl
 import socket
+import struct
+import termios
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -48,6 +51,7 @@ class Feed:
         mark: what ends that snapshot.
         traffic: counts what is compressed for it; None where nothing is.
         soft_since_ms: since when it is beyond the soft limit of its output buffer.
+        unacked_bytes: what its host had not acknowledged of the snapshot when we looked last.
     """
 
     __slots__ = (
@@ -59,6 +63,7 @@ class Feed:
         "reader",
         "soft_since_ms",
         "traffic",
+        "unacked_bytes",
     )
 
     def __init__(self, client: Client) -> None:
@@ -70,6 +75,7 @@ class Feed:
         self.mark = b""
         self.traffic: Traffic | None = None
         self.soft_since_ms = 0
+        self.unacked_bytes = 0
 
     def end(self) -> None:
         """Let go of what was kept for the replica."""
@@ -144,7 +150,12 @@ class Feeds:
         return self._last_frames
 
     def close(self, link: int, *, flush: bool) -> None:
-        """Disconnect a replica."""
+        """Disconnect a replica.
+
+        Args:
+            link: the replica; ignored where it has gone.
+            flush: when it has taken what was written to it, for which it has repl-timeout.
+        """
         feed = self._feeds.get(link)
         client = feed.client if feed is not None else self._server.engine.clients.get(link)
         if client is None:
@@ -155,6 +166,9 @@ class Feeds:
             return
         if flush:
             transport.close()
+            # Who hangs would never go: nothing looks after it any more.
+            server = self._server
+            server.loop.call_later(server.config.repl_timeout, transport.abort)
         else:
             transport.abort()
 
@@ -194,12 +208,13 @@ class Feeds:
         feed = self._feeds.get(client.id)
         if feed is None:
             return
-        if feed.file is not None:
-            self._send_file(feed)
-        elif feed.reader is not None:
+        if feed.file is not None or feed.reader is not None:
             self._shell.machine.master.on_stall(
                 client.id, stalled=False, now_ms=self._shell.now_ms()
             )
+        if feed.file is not None:
+            self._send_file(feed)
+        elif feed.reader is not None:
             self._send_snapshot(feed)
             self._shell.diskless.read_more()
         elif feed.cursor is not None:
@@ -251,6 +266,20 @@ class Feeds:
                 )
                 self.close(feed.client.id, flush=False)
 
+    def notice_progress(self) -> None:
+        """See to which of those who are sent a snapshot bytes go all the same.
+
+        The kernel asks for more when a third of what it has itself is gone, megabytes perhaps: on
+        a slow link that takes longer than a repl-timeout of seconds. O(replicas).
+        """
+        shell = self._shell
+        for feed in self._feeds.values():
+            if feed.file is not None or feed.reader is not None:
+                unacked_bytes = _unacknowledged(feed.client)
+                if unacked_bytes < feed.unacked_bytes:
+                    shell.machine.master.on_progress(feed.client.id, shell.now_ms())
+                feed.unacked_bytes = unacked_bytes
+
     # ------------------------------------------------------- snapshot from disk
 
     def transfer(self, link: int) -> None:
@@ -273,20 +302,23 @@ class Feeds:
     def _send_file(self, feed: Feed) -> None:
         assert feed.file is not None
         transport = _transport(feed.client)
-        while transport is not None and transport.get_write_buffer_size() < WRITE_AHEAD_BYTES:
+        if transport is None:
+            return
+        shell, link = self._shell, feed.client.id
+        while transport.get_write_buffer_size() < WRITE_AHEAD_BYTES:
             try:
                 chunk = next(feed.file, None)
             except StorageError as error:
                 self._server.log.warning(f"Read error sending DB to replica: {error}")
-                self.close(feed.client.id, flush=False)
+                self.close(link, flush=False)
                 return
             if chunk is None:
                 feed.file = None
-                shell = self._shell
-                shell.carry_out(shell.machine.master.transfer_done(feed.client.id, shell.now_ms()))
+                shell.carry_out(shell.machine.master.transfer_done(link, shell.now_ms()))
                 return
             self._write(feed, chunk)
-            self._shell.machine.master.snapshot_sent(feed.client.id, len(chunk), feed.file_bytes)
+            shell.machine.master.snapshot_sent(link, len(chunk), feed.file_bytes)
+        shell.machine.master.on_stall(link, stalled=True, now_ms=shell.now_ms())
 
     def remove_file(self) -> None:
         """Remove the file that replicas were sent, when none needs it any more. O(replicas).
@@ -348,3 +380,15 @@ def _transport(client: Client) -> Any:
     """The transport of a replica that can still be written to, None where there is none."""
     transport = client.port.transport  # type: ignore[attr-defined]
     return None if transport is None or transport.is_closing() else transport
+
+
+def _unacknowledged(client: Client) -> int:
+    """Bytes that the kernel has for a replica and the other host has not acknowledged."""
+    transport = _transport(client)
+    sock = transport.get_extra_info("socket") if transport is not None else None
+    if sock is None:
+        return 0
+    try:
+        return int(struct.unpack("i", fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, bytes(4)))[0])
+    except OSError:
+        return 0  # no such socket, or none that can tell

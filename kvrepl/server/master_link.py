@@ -9,8 +9,8 @@ A snapshot is taken in one of three ways (repl-diskless-load):
     SWAP        into a keyspace beside the old one, which serves until the new one is whole
 
 What cannot be written or read ends the transfer at once: the connection is cut and the machine
-told that it was lost, so that it begins anew. Until the load begins the dataset stays as it is,
-and the last good RDB file until the load has succeeded.
+told, so that it begins anew a second later. Until the load begins the dataset stays as it is, and
+the last good RDB file until the load has succeeded.
 
 Where Redis differs: it renames the file before it loads it, so that a snapshot that turns out to
 be damaged has replaced the file of the last good one.
@@ -282,7 +282,8 @@ class MasterLink:
         self._failure = text
         self._server.log.warning(text)
         self.close()
-        self._shell.carry_out(self._shell.machine.replica.link_lost(text, self._shell.now_ms()))
+        replica = self._shell.machine.replica
+        self._shell.carry_out(replica.transfer_failed(text, self._shell.now_ms()))
 
     def load_snapshot(self) -> None:
         """The snapshot has arrived whole: load it."""
@@ -308,7 +309,7 @@ class MasterLink:
                 self._flush()
             finally:
                 file.close()
-        self._drop_file()
+        self.drop_file()
         if server.exit_status is None:
             self._loaded(loaded)
 
@@ -384,7 +385,7 @@ class MasterLink:
         if self._file is not None:
             self._file.close()
             self._file = None
-        self._drop_file()
+        self.drop_file()
         if self._loader is not None:
             self._end_loading(keep=False)
 
@@ -399,7 +400,7 @@ class MasterLink:
         if in_place and not keep:
             self._flush()
 
-    def _drop_file(self) -> None:
+    def drop_file(self) -> None:
         """Remove the temporary file, unless it has been given its final name."""
         if self._temp:
             discard(self._server.disk, self._temp)

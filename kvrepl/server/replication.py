@@ -69,6 +69,9 @@ SETTINGS: Final = tuple(name.replace("_", "-") for name in (*_COPIED, *_ADAPTED)
 OUR_MASTER: Final = -1
 """The link id under which our master's own REPLCONF (GETACK) is reported."""
 
+UNIX_HOST: Final = b"/unixsocket"
+"""What stands for the address of a replica that came through the unix socket (anetFdToString)."""
+
 UNBLOCKED: Final = CommandError(
     b"UNBLOCKED force unblock from blocking operation, instance state changed (master -> replica?)"
 )
@@ -194,6 +197,7 @@ class ReplicationShell:
         if stalled_ms > STALL_MS:
             return
         if now_ms >= self.machine.next_deadline_ms():
+            self.feeds.notice_progress()
             self.carry_out(self.machine.tick(now_ms))
         self.diskless.tick()
         self.feeds.check_limits()
@@ -211,8 +215,11 @@ class ReplicationShell:
         return reply
 
     def psync(self, client: Client, argv: list[bytes]) -> Reply:
-        """PSYNC or SYNC: from now on the connection is a replica's."""
-        if client.is_replica:
+        """PSYNC or SYNC: from now on the connection is a replica's.
+
+        Not one that monitors: between what it is shown the snapshot could not be told.
+        """
+        if client.is_replica or client.is_monitor:
             return NO_REPLY
         machine = self.machine
         actions = machine.on_psync(
@@ -519,4 +526,6 @@ def _saved_info(loaded: Loaded) -> SaveInfo | None:
 
 
 def _host_of(client: Client) -> bytes:
+    if client.laddr.endswith(b":0"):
+        return UNIX_HOST
     return client.addr.rpartition(b":")[0].strip(b"[]")

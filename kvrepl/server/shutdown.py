@@ -14,8 +14,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvrepl.engine.blocking import SHUTDOWN
 from kvrepl.errors import CommandError, StorageError
-from kvrepl.resp.values import NO_REPLY, OK, Reply
+from kvrepl.resp.values import BLOCKED, NO_REPLY, OK, Reply
 from kvrepl.server import children
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ class Shutdown:
         self.deadline_ms: int | None = None
         self._save: bool | None = None
         self._force = False
-        self._waiting: list[Client] = []
 
     def command(self, client: Client, *, save: bool | None, now: bool, force: bool) -> Reply:
         """SHUTDOWN: answers only if it fails."""
@@ -47,8 +47,9 @@ class Shutdown:
         if self.begin(save=save, now=now, force=force):
             return NO_REPLY
         if self.deadline_ms is not None:
-            self._waiting.append(client)
-            return NO_REPLY
+            # What it sends after this is not answered before this is.
+            self._server.engine.blocking.block(client, kind=SHUTDOWN, on_timeout=lambda: FAILED)
+            return BLOCKED
         raise FAILED
 
     def begin(self, *, save: bool | None, now: bool, force: bool) -> bool:
@@ -100,7 +101,7 @@ class Shutdown:
         """SHUTDOWN ABORT."""
         if self.deadline_ms is None:
             raise CommandError(b"ERR No shutdown in progress.")
-        self._server.log.warning("Shutdown manually aborted.")
+        self._server.log.notice("Shutdown manually aborted.")
         self._cancel()
         return OK
 
@@ -108,9 +109,9 @@ class Shutdown:
         self.deadline_ms = None
         self._server.unpause(PAUSE_NAME)
         self._server.signals.shutdown_failed()
-        waiting, self._waiting = self._waiting, []
-        for client in waiting:
-            client.send(FAILED)
+        blocking = self._server.engine.blocking
+        for wait in blocking.of_kind(SHUTDOWN):
+            blocking.unblock(wait.client, FAILED)
         self._server.turn.wake()
 
     def _finish(self) -> bool:
@@ -127,6 +128,8 @@ class Shutdown:
         server.remove_pidfile()
         server.aof.stop_background()
         server.listeners.close()
+        server.replication.link.close()
+        server.replication.link.drop_file()
         log.warning("Redis is now ready to exit, bye bye...")
         server.end(0)
         return True
@@ -165,6 +168,7 @@ class Shutdown:
             try:
                 server.saver.save()
             except CommandError:
-                log.warning("Error trying to save the DB, can't exit.")
+                end = ". Exit anyway." if self._force else ", can't exit."
+                log.warning(f"Error trying to save the DB{end}")
                 ok = False
         return ok

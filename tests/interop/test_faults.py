@@ -7,7 +7,9 @@ Redis 7.0.
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -171,6 +173,33 @@ def test_diskless_replica_that_stands_still_is_dropped_in_time(
     wait_until(lambda: states(master) == [], "it is forgotten", master)
     wait_until(lambda: not saving(master), "the child is gone", master)
     stuck.close()
+
+
+def test_peer_that_wanted_the_snapshot_alone_and_hangs_is_gone_after_the_timeout(
+    launch: Launcher,
+) -> None:
+    master = launch("kvrepl", repl_diskless_sync="no", repl_timeout=2)
+    peers = []
+
+    def saved() -> bool:
+        return sync_counts(master)[0] == len(peers) and not saving(master)
+
+    # For some size the last bytes are given to the connection and not taken from it.
+    for size in range(1_500_000, 8_000_000, 200_000):
+        master.call("SET", "big", os.urandom(size))
+        peer = socket.create_connection(("127.0.0.1", master.port))
+        peers.append(peer)
+        peer.sendall(b"REPLCONF rdb-only 1\r\n")
+        assert peer.recv(100) == b"+OK\r\n"
+        peer.sendall(b"PSYNC ? -1\r\n")
+        wait_until(saved, "its snapshot is made", master)
+    wait_until(
+        lambda: set(re.findall(rb" flags=(\S+)", master.call("CLIENT", "LIST"))) == {b"N"},
+        "they are gone",
+        master,
+    )
+    for peer in peers:
+        peer.close()
 
 
 def test_snapshot_child_killed_by_the_system_is_begun_anew(launch: Launcher, kind: Kind) -> None:

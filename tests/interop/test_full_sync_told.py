@@ -20,6 +20,7 @@ from tests.interop.harness import (
     wait_until,
 )
 from tests.interop.proxy import Proxy
+from tests.interop.raw_replica import RawReplica
 
 peer_kinds = pytest.mark.parametrize("peer", KINDS)
 
@@ -120,6 +121,30 @@ def test_storm_of_replicas_is_served_one_at_a_time_and_all_arrive(
     wait_same_data(master, *replicas)
     assert master.info("stats")["sync_full"] == 3
     assert reasons(master) == {"first_attach": 3}
+
+
+@pytest.mark.parametrize("diskless", ["no", "yes"])
+def test_replica_that_hangs_in_its_transfer_gives_up_its_place_in_the_storm(
+    launch: Launcher, diskless: str
+) -> None:
+    master = launch(
+        "kvrepl",
+        repl_max_concurrent_full_syncs=1,
+        repl_timeout=2,
+        repl_diskless_sync=diskless,
+        rdbcompression="no",
+    )
+    master.call("DEBUG", "POPULATE", 20_000, "key", 1_000)  # more than the sockets hold
+    stuck = RawReplica(master)
+    assert stuck.line().startswith(b"+FULLRESYNC ")
+    replica = launch("redis")
+    follow(replica, master.port, wait=False)
+    master.wait_log("waits in line at place 1")
+
+    master.wait_log("Disconnecting timedout replica (full sync)")
+
+    wait_same_data(master, replica)
+    stuck.close()
 
 
 @pytest.mark.parametrize("framing", ["disk", "diskless"])

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import socket
 from functools import partial
+from pathlib import Path
 
 import pytest
 import redis
 
 from tests.interop.conftest import KINDS, Launcher
-from tests.interop.harness import Server, follow, wait_until
+from tests.interop.harness import Kind, Server, follow, wait_until
 
 NOT_OURS = {
     "redis_build_id": "of their build",
@@ -165,3 +166,32 @@ def test_average_ttl_is_about_that_of_the_keys(launch: Launcher) -> None:
             "the mean is known",
             server,
         )
+
+
+def test_replica_that_waits_for_its_snapshot_does_not_know_how_long_it_is(
+    launch: Launcher, kind: Kind
+) -> None:
+    master = launch("redis", repl_diskless_sync="no", rdb_key_save_delay=100_000)
+    master.call("DEBUG", "POPULATE", 200)  # 20 s to save
+    replica = launch(kind)
+    follow(replica, master.port, wait=False)
+    wait_until(lambda: replica.info("replication")["master_sync_in_progress"], "it waits", replica)
+    told = replica.info("replication")
+    parts = ("total", "read", "left")
+    assert [told[f"master_sync_{part}_bytes"] for part in parts] == [-1, 0, -1]
+    assert told["master_sync_perc"] == 0
+
+
+def test_replica_that_came_through_the_unix_socket_is_told_without_its_path(
+    launch: Launcher, kind: Kind, tmp_path: Path
+) -> None:
+    path = tmp_path / "a,b.sock"  # a comma would break the line of INFO
+    master = launch(kind, unixsocket=str(path))
+    with socket.socket(socket.AF_UNIX) as replica:
+        replica.connect(str(path))
+        replica.sendall(b"REPLCONF listening-port 7\r\n")
+        assert replica.recv(100) == b"+OK\r\n"
+        replica.sendall(b"PSYNC ? -1\r\n")
+        wait_until(lambda: master.info("replication")["connected_slaves"], "it is here", master)
+        told = master.info("replication")["slave0"]
+        assert (told["ip"], told["port"]) == ("/unixsocket", 7)

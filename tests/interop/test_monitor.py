@@ -90,3 +90,13 @@ def test_monitor_of_a_replica_shows_a_script_of_the_master_as_its_effects(
     assert [line for line in shown if line != b'"ping"'] == [
         b'"MULTI"', b'"incr" "a"', b'"incr" "b"', b'"EXEC"', b'"PUBLISH" "the" "end"',
     ]  # fmt: skip
+
+
+def test_monitor_that_asks_for_the_stream_goes_on_monitoring(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind)
+    monitor = Connection(server.port, 2)
+    monitor.ask([b"MONITOR"])
+    monitor.send([[b"PSYNC", b"?", b"-1"], [b"QUIT"]])
+    assert monitor.stream.read() == b"+OK\r\n"
+    monitor.close()
+    assert server.info("stats")["sync_full"] == 0

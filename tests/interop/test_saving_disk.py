@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from tests.interop.harness import (
     Kind,
     Server,
     follow,
+    sync_counts,
     wait_caught_up,
     wait_linked,
     wait_same_data,
@@ -211,8 +213,12 @@ def test_full_sync_onto_a_full_disk_keeps_dataset_and_file_and_heals(
     good = (disk / "dump.rdb").read_bytes()
     ballast = fill_up(disk, leave_bytes=300_000)
 
+    began_s = time.monotonic()
     follow(replica, master.port, wait=False)
     replica.wait_log("Write error or short write writing to the DB dump file")
+    wait_until(lambda: sync_counts(master)[0] >= 3, "it asks again", master, replica)
+    # Once a second: each attempt costs the master a fork, and the disk will not be empty at once.
+    assert time.monotonic() - began_s > 0.9
 
     assert replica.call("GET", "old") == b"data"
     assert (disk / "dump.rdb").read_bytes() == good

@@ -7,12 +7,16 @@ Source of the behaviour: server.c (prepareForShutdown, isReadyToShutdown), netwo
 from __future__ import annotations
 
 import signal
+import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+import pytest
 
 from tests.interop.conftest import Launcher
 from tests.interop.harness import Kind, Server, follow, position, wait_caught_up, wait_until
+from tests.interop.proxy import Proxy
 
 FOR_EVER_MS = 600_000
 LAST_WORD = "Redis is now ready to exit, bye bye..."
@@ -89,6 +93,52 @@ def test_what_was_asked_first_holds_and_now_ends_the_wait(launch: Launcher) -> N
         ask(master, "SHUTDOWN", "NOW")
         assert master.wait_exit() == 0
     assert (master.folder / "dump.rdb").exists()
+
+
+def test_client_that_asked_for_the_end_is_answered_before_what_it_sent_after(
+    launch: Launcher, kind: Kind
+) -> None:
+    master, replica = launch(kind, shutdown_timeout=600), launch(kind)
+    follow(replica, master.port)
+    with stopped(replica), socket.create_connection(("127.0.0.1", master.port), 20) as client:
+        master.call("SET", "k", "v")
+        client.sendall(b"SHUTDOWN\r\nPING\r\n")
+        wait_until(lambda: master.info("clients")["blocked_clients"] == 1, "it waits", master)
+        master.call("SHUTDOWN", "ABORT")
+        replies = b""
+        while replies.count(b"\r\n") < 2:
+            replies += client.recv(1000)
+        assert replies == b"-ERR Errors trying to SHUTDOWN. Check logs.\r\n+PONG\r\n"
+        assert master.info("clients")["blocked_clients"] == 0
+
+
+def test_end_that_is_forced_says_that_it_saved_nothing(launch: Launcher, kind: Kind) -> None:
+    server = launch(kind, save="100000 1")
+    (server.folder / "dump.rdb").mkdir()
+    ask(server, "SHUTDOWN", "FORCE")
+    assert server.wait_exit() == 0
+    assert "Error trying to save the DB. Exit anyway." in server.log_text()
+    assert "can't exit" not in server.log_text()
+
+
+@pytest.mark.parametrize("load", ["disabled", "swapdb"])
+def test_end_in_mid_transfer_leaves_no_temporary_file(
+    launch: Launcher, proxy_to: Callable[[Server], Proxy], load: str
+) -> None:
+    master = launch("redis", rdbcompression="no")
+    master.call("DEBUG", "POPULATE", 20_000, "key", 100)
+    replica = launch("kvrepl", repl_diskless_load=load)
+    proxy = proxy_to(master)
+    proxy.trickle(20_000, 0.05)
+    follow(replica, proxy.port, wait=False)
+    wait_until(
+        lambda: replica.info("replication").get("master_sync_read_bytes", 0) > 100_000,
+        "a part of the snapshot is here",
+        replica,
+    )
+    assert replica.terminate() == 0
+    assert not list(replica.folder.glob("temp-*"))
+    assert replica.log_text().rstrip().endswith(LAST_WORD)
 
 
 def test_stream_waits_on_a_replica_whose_clients_are_paused(launch: Launcher, kind: Kind) -> None:

@@ -198,6 +198,7 @@ def test_replica_that_asks_for_all_tells_what_it_lost() -> None:
     shell.to_psync()
     first = texts(shell.receive(b"+FULLRESYNC %b 1\r\n$3\r\nRDB" % ID))
     shell.keep(shell.replica.load_finished(ok=False, stream_db=0, now_ms=shell.now_ms))
+    shell.tick()
     shell.to_psync()
     again = texts(shell.receive(b"+FULLRESYNC %b 1\r\n" % ID))
 

@@ -379,6 +379,32 @@ def test_stalled_diskless_replica_is_dropped_and_its_child_killed() -> None:
     assert do.KillChild() in actions
 
 
+def test_replica_that_takes_nothing_of_the_file_is_dropped_and_the_next_in_line_served() -> None:
+    shell = MasterShell(repl_diskless_sync=False, repl_timeout=5, repl_max_concurrent_full_syncs=1)
+    shell.psync(1)
+    shell.started()
+    shell.psync(2)
+    shell.done()
+    shell.master.on_stall(1, stalled=True, now_ms=shell.now_ms)
+    shell.tick(5)
+    shell.master.on_progress(1, shell.now_ms)
+    assert not of_kind(shell.tick(5), do.CloseReplica), "a slow link is not a dead one"
+    actions = shell.tick()
+    assert of_kind(actions, do.CloseReplica) == [do.CloseReplica(1)]
+    assert [action.links for action in of_kind(actions, do.StartBgsave)] == [(2,)]
+
+
+def test_progress_of_a_replica_that_does_not_stall_means_nothing() -> None:
+    shell = MasterShell(repl_diskless_sync=False, repl_timeout=5)
+    shell.psync(1)
+    shell.started()
+    shell.done()
+    shell.master.on_progress(1, shell.now_ms)
+    shell.master.on_progress(2, shell.now_ms)
+    for _ in range(3):
+        assert not of_kind(shell.tick(5), do.CloseReplica)
+
+
 def test_backlog_of_a_lonely_master_is_freed_and_its_id_changed() -> None:
     shell = MasterShell(repl_diskless_sync=False, repl_backlog_ttl=10)
     shell.online(1)

@@ -247,21 +247,51 @@ def test_replica_swapdb_keeps_history_when_the_transfer_fails() -> None:
     actions = shell.receive(b"+FULLRESYNC %b 900\r\n$3\r\nRDB" % ID)
     assert do.BeginTransfer(3, Load.SWAP, True) in actions
     shell.replica.load_finished(ok=False, stream_db=0, now_ms=0)
+    shell.tick()
     shell.sent()
     shell.to_psync()
     assert shell.sent().endswith(b"$40\r\n%b\r\n$2\r\n43\r\n" % ID)
 
 
-def test_replica_failed_load_from_file_asks_for_everything_again() -> None:
+def test_replica_failed_load_from_file_asks_for_everything_again_in_a_second() -> None:
     shell = ReplicaShell()
     shell.to_stream(offset=42)
     shell.replica.link_lost("reset", 0)
     shell.to_psync()
     shell.receive(b"+FULLRESYNC %b 900\r\n$3\r\nRDB" % ID)
     actions = shell.replica.load_finished(ok=False, stream_db=0, now_ms=0)
-    assert kinds(actions) == [do.Close, do.Connect]
+    assert kinds(actions) == [do.Close]
+    assert do.Connect in kinds(shell.tick())
+    shell.sent()
     shell.to_psync()
     assert shell.sent().endswith(PSYNC_ANY)
+
+
+@pytest.mark.parametrize("diskless_load", ["disabled", "swapdb"])
+def test_replica_that_cannot_take_the_snapshot_in_asks_again_in_a_second(
+    diskless_load: str,
+) -> None:
+    shell = ReplicaShell(repl_diskless_load=diskless_load)
+    shell.to_stream(offset=42)
+    shell.replica.link_lost("reset", 0)
+    shell.to_psync()
+    shell.receive(b"+FULLRESYNC %b 900\r\n$100\r\nRDB" % ID)
+    actions = shell.keep(shell.replica.transfer_failed("the disk is full", shell.now_ms))
+    assert kinds(actions) == [do.AbortTransfer]
+    assert shell.replica.state is State.CONNECT
+    assert do.Connect in kinds(shell.tick())
+    shell.sent()
+    shell.to_psync()
+    assert shell.sent().endswith(b"$2\r\n43\r\n"), "what it had can still be resumed"
+
+
+def test_replica_that_cannot_take_the_last_chunk_in_lets_the_load_fail() -> None:
+    shell = ReplicaShell()
+    shell.to_psync()
+    shell.receive(b"+FULLRESYNC %b 900\r\n$3\r\nRDB" % ID)
+    assert shell.keep(shell.replica.transfer_failed("the disk is full", shell.now_ms)) == []
+    assert kinds(shell.replica.load_finished(ok=False, stream_db=0, now_ms=0)) == []
+    assert do.Connect in kinds(shell.tick())
 
 
 def test_replica_link_lost_while_loading_finishes_the_load_and_resumes() -> None:

@@ -397,7 +397,11 @@ def test_info_and_role_of_a_replica_through_its_states() -> None:
     assert role_reply(server) == [b"slave", b"m", 6379, b"connecting", -1]
     server.replica.connected_to_master(0)
     assert role_reply(server)[3] == b"handshake"
-    server.replica.receive(b"+PONG\r\n+OK\r\n+OK\r\n+FULLRESYNC %b 7\r\n$4\r\nx" % (b"a" * 40), 0)
+    server.replica.receive(b"+PONG\r\n+OK\r\n+OK\r\n+FULLRESYNC %b 7\r\n" % (b"a" * 40), 0)
+    fields = dict(info_fields(server, 2000))
+    assert (fields["master_sync_total_bytes"], fields["master_sync_left_bytes"]) == (-1, -1)
+    assert fields["master_sync_read_bytes"] == 0
+    server.replica.receive(b"$4\r\nx", 0)
     fields = dict(info_fields(server, 2000))
     assert fields["master_sync_in_progress"] == 1
     assert (fields["master_sync_total_bytes"], fields["master_sync_left_bytes"]) == (4, 3)
