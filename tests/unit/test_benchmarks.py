@@ -6,6 +6,7 @@ import csv
 import os
 import subprocess
 import sys
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from benchmarks.measure import (
     kept_bytecode,
     run_interleaved,
 )
+from benchmarks.prober import Prober, Waits
 from benchmarks.report import (
     HIGHLIGHTS,
     markdown,
@@ -150,3 +152,20 @@ def test_strings_are_the_same_in_every_run_and_distinct() -> None:
     assert values == [command[2] for command in strings(100)]
     assert len(set(values)) == 100
     assert {len(value) for value in values if isinstance(value, bytes)} == {64}
+
+
+def test_waits_percentile_is_the_wait_that_so_many_were_not_longer_than() -> None:
+    waits = Waits(array("d", [float(ms) for ms in range(1, 1001)]))
+
+    assert (waits.percentile_ms(50), waits.percentile_ms(99.9)) == (501, 1000)
+    assert waits.longest_ms == 1000
+
+
+def test_prober_between_gives_the_requests_that_were_due_then() -> None:
+    prober = Prober(0, period_s=0.5)
+    prober.began_s = 10.0
+    prober.waits_ms = array("d", [0, 1, 2, 3, 4, 5])  # due at 10, 10.5, 11, 11.5, ...
+
+    waits = prober.between(10.9, 11.6)
+
+    assert (waits.percentile_ms(0), waits.longest_ms) == (2, 3)
