@@ -59,7 +59,7 @@ cdef extern from *:
     static uint8_t *map;         /* which MiB of the address space are arenas */
     static char **arenas, **idle;  /* those in use, and those given back where they are huge */
     static size_t arena_count, idle_count, arena_room;
-    static int huge, has_worker;
+    static int huge, has_worker, rests;
     static sem_t wanted;
     static char *_Atomic ahead;    /* what the worker is to fault in next */
     static char *region, *region_end;  /* what was mapped, and is in no arena yet */
@@ -161,7 +161,7 @@ cdef extern from *:
         }
         char *arena = region;
         region += ARENA_BYTES;
-        if (has_worker && ((uintptr_t)arena & (HUGE_PAGE_BYTES - 1)) == 0) {
+        if (has_worker && !rests && ((uintptr_t)arena & (HUGE_PAGE_BYTES - 1)) == 0) {
             char *next = arena + HUGE_PAGE_BYTES;
             atomic_store(&ahead, next + AHEAD_BYTES <= region_end ? next : NULL);
             sem_post(&wanted);
@@ -368,6 +368,7 @@ cdef extern from *:
     """
     int wrap(int in_huge_pages) except -1
     void start_worker()
+    int rests
     void count_small(int wanted)
     long long survey_pools(size_t limit)
     long block_size(const void *block)
@@ -429,6 +430,12 @@ def work_ahead():
     forked from now on take small pages for what they need themselves.
     """
     start_worker()
+
+
+def rest(bint wanted):
+    """Have that thread clear no pages for the time being, or go on."""
+    global rests
+    rests = wanted
 
 
 def count(bint wanted):

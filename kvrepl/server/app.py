@@ -372,9 +372,11 @@ class Server:
 
     # ------------------------------------------------------------------ gates
 
-    def loading(self, total_bytes: int, is_async: bool = False) -> LoadProgress:
+    def loading(
+        self, total_bytes: int, *, is_async: bool = False, for_sync: bool = False
+    ) -> LoadProgress:
         """A context in which a dataset is loaded: clients are answered -LOADING."""
-        return LoadProgress(self, total_bytes, is_async)
+        return LoadProgress(self, total_bytes, is_async=is_async, for_sync=for_sync)
 
     def update_disk_gate(self) -> None:
         """Refuse writes (-MISCONF) exactly while the disk fails us and the settings say so."""

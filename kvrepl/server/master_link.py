@@ -232,7 +232,7 @@ class MasterLink:
             verify_checksum=server.config.rdbchecksum,
             log=server.log.notice,
         )
-        self._progress = server.loading(max(size, 0), is_async=is_async)
+        self._progress = server.loading(max(size, 0), is_async=is_async, for_sync=True)
         self._progress.__enter__()
 
     def chunk(self, data: bytes) -> None:
@@ -259,6 +259,7 @@ class MasterLink:
         assert self._progress is not None
         self._progress.loaded_bytes = self._received
         self._progress.loaded = loader.loaded
+        self._progress.hand_on()
         delay_s = key_load_delay_s(self._server.config)
         if delay_s and (transport := self._transport) is not None:
             transport.pause_reading()
@@ -322,7 +323,11 @@ class MasterLink:
         """
         server, config = self._server, self._server.config
         loaded = await server.saver.load(
-            self._temp, self._received, server.engine.keyspace, drop_expired=False
+            self._temp,
+            self._received,
+            server.engine.keyspace,
+            drop_expired=False,
+            for_sync=True,
         )
         kept = config.save or config.appendonly or not config.rdb_del_sync_files
         if kept and server.exit_status is None:

@@ -128,6 +128,11 @@ class ProcessMeter:
         if not self.is_estimate:
             allocator.work_ahead()
 
+    def rest(self, wanted: bool) -> None:
+        """Leave the other cores alone: huge pages are made when they are needed, not before."""
+        if not self.is_estimate:
+            allocator.rest(wanted)
+
     @property
     def is_estimate(self) -> bool:
         """Whether figures are estimates, for want of the compiled counter."""

@@ -1,4 +1,4 @@
-"""The process as the system sees it: its title, its huge pages, its supervisor.
+"""The process as the system sees it: its title, its huge pages, its turns, its supervisor.
 
     title        what `ps` and `top` show: "kvrepl-server *:6379" instead of the interpreter with
                  its arguments. Written over the arguments in the process's own memory, and cut to
@@ -6,12 +6,14 @@
     huge pages   off (disable-thp) but where we ask for them ourselves (arena-huge-pages): for small
                  blocks, on kernels that split a shared huge page when it is written to. Older
                  ones copy 2 MiB for each byte that is written after a fork
+    turns        how long a thread keeps a processor that others wait for: short ones where
+                 latency is for others (EEVDF, Linux 6.12 and newer)
     supervisor   systemd hears READY=1 and STOPPING=1, upstart sees SIGSTOP
 
 None of this is worth failing for: what the system refuses is logged, or left.
 
 Source: Redis 7.0 setproctitle.c, syscheck.c, server.c (redisSetProcTitle, redisSupervisedSystemd,
-redisSupervisedUpstart); proc(5), prctl(2), sd_notify(3).
+redisSupervisedUpstart); proc(5), prctl(2), sched_setattr(2), sd_notify(3).
 """
 
 from __future__ import annotations
@@ -34,6 +36,9 @@ PR_SET_THP_DISABLE: Final = 41
 PR_THP_DISABLE_EXCEPT_ADVISED: Final = 1 << 1
 SPLITTING_KERNEL: Final = (5, 8)
 """The first Linux that copies 4 KiB, not 2 MiB, on a write to a huge page shared by fork(2)."""
+SHORT_TURN_NS: Final = 200_000
+_SCHED_NUMBERS: Final = {"x86_64": (314, 315), "aarch64": (274, 275), "riscv64": (274, 275)}
+"""sched_setattr(2) and sched_getattr(2), which few C libraries know, by machine (64 bits)."""
 NAME: Final = "kvrepl-server"
 _ARG_START: Final = 48 - 3  # proc(5) counts from 1; two fields stand before those we split
 _ARG_END: Final = 49 - 3
@@ -138,6 +143,64 @@ def disable_huge_pages(log: Log, *, but_asked_for: bool) -> None:
             " issues. To fix this run the command 'echo madvise >"
             " /sys/kernel/mm/transparent_hugepage/enabled' as root."
         )
+
+
+class _SchedAttributes(ctypes.Structure):
+    """struct sched_attr, as of its first version."""
+
+    _fields_ = (
+        ("size", ctypes.c_uint32),
+        ("policy", ctypes.c_uint32),
+        ("flags", ctypes.c_uint64),
+        ("nice", ctypes.c_int32),
+        ("priority", ctypes.c_uint32),
+        ("runtime_ns", ctypes.c_uint64),
+        ("deadline_ns", ctypes.c_uint64),
+        ("period_ns", ctypes.c_uint64),
+    )
+
+
+def turn_ns(thread: int = 0) -> int:
+    """How long the turns of a thread, by default this one, are; 0 where the system is silent."""
+    attributes = _sched_attributes(thread)
+    return attributes.runtime_ns if attributes is not None else 0
+
+
+def take_short_turns(wanted: bool) -> None:
+    """Have this thread hand the processor on after SHORT_TURN_NS, or after the usual time again.
+
+    Only between threads that share their time: the policy of a server that was started with
+    another, in real time or for idle hours, is its operator's. What is refused is done without.
+    """
+    attributes = _sched_attributes()
+    if attributes is None or attributes.policy not in (os.SCHED_OTHER, os.SCHED_BATCH):
+        return
+    attributes.runtime_ns = SHORT_TURN_NS if wanted else 0
+    _sched_call(0, 0, ctypes.byref(attributes), 0)
+
+
+def _sched_attributes(thread: int = 0) -> _SchedAttributes | None:
+    attributes = _SchedAttributes()
+    size = ctypes.sizeof(attributes)
+    return attributes if _sched_call(1, thread, ctypes.byref(attributes), size, 0) else None
+
+
+def _sched_call(which: int, thread: int, attributes: object, *more: int) -> bool:
+    """Make one of the calls of _SCHED_NUMBERS; returns whether it was made, and succeeded."""
+    numbers = _SCHED_NUMBERS.get(platform.machine())
+    if sys.platform != "linux" or sys.maxsize < 1 << 32 or numbers is None:
+        return False
+    number, thread_id, *rest = map(ctypes.c_long, (numbers[which], thread, *more))
+    try:
+        return bool(ctypes.CDLL(None).syscall(number, thread_id, attributes, *rest) == 0)
+    except (AttributeError, OSError):
+        return False
+
+
+def yield_turn() -> None:
+    """Let a thread that waits for this processor go first. O(1), less than a microsecond."""
+    if sys.platform == "linux":
+        os.sched_yield()
 
 
 class Supervisor:

@@ -14,6 +14,7 @@ BGSAVE CANCEL, Valkey 8.1.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -28,7 +29,7 @@ from kvrepl.persistence.disk import discard, write_durably
 from kvrepl.persistence.savepoints import SavePoint
 from kvrepl.persistence.snapshot import Loaded, SnapshotInfo, SnapshotLoader, snapshot_chunks
 from kvrepl.resp.values import OK, Reply, Status
-from kvrepl.server import children, damage
+from kvrepl.server import children, damage, process
 from kvrepl.server.helper import partner
 from rdb import RdbError
 
@@ -335,8 +336,22 @@ class Saver:
         server.log.notice(f"DB loaded from disk: {time.monotonic() - before:.3f} seconds")
         server.replication.restored(loaded)
 
-    async def load(self, name: str, size: int, keyspace: Keyspace, *, drop_expired: bool) -> Loaded:
+    async def load(
+        self,
+        name: str,
+        size: int,
+        keyspace: Keyspace,
+        *,
+        drop_expired: bool,
+        for_sync: bool = False,
+    ) -> Loaded:
         """Read an RDB file into a keyspace, answering clients now and then.
+
+        Args:
+            name, size: the file, and its bytes.
+            keyspace: where to; empty.
+            drop_expired: as a master does.
+            for_sync: see LoadProgress.
 
         Raises:
             RdbError: the file is damaged; what was loaded before is still there.
@@ -348,10 +363,12 @@ class Saver:
         delay_s = key_load_delay_s(server.config)
         chunk_bytes = SLOW_CHUNK_BYTES if delay_s else min(LOAD_CHUNK_BYTES, every)
         since = keys = 0
-        with (
-            server.loading(size) as progress,
-            partner(server, name, size, chunk_bytes, drop_before_ms) as runs,
-        ):
+        helped = (
+            contextlib.nullcontext(dict)
+            if for_sync
+            else partner(server, name, size, chunk_bytes, drop_before_ms)
+        )
+        with server.loading(size, for_sync=for_sync) as progress, helped as runs:
             loader = SnapshotLoader(
                 keyspace,
                 drop_expired_at_ms=drop_before_ms,
@@ -363,6 +380,7 @@ class Saver:
             for chunk in server.disk.read(name, chunk_bytes):
                 loader.feed(chunk)
                 progress.loaded_bytes += len(chunk)
+                progress.hand_on()
                 since += len(chunk)
                 if since >= every or delay_s:
                     since = 0
@@ -379,6 +397,18 @@ class Saver:
 class LoadProgress:
     """A load in progress, as INFO persistence shows it; raises the gate LOADING while it lasts.
 
+    A load for a sync leaves the processors to others. While a server starts nobody is served who
+    could wait for it; but a replica may run beside its master, or the master of others, whose
+    clients would wait for a processor that the load keeps until its turn ends (a tick of the
+    kernel's clock: 4 ms), and for the one on which huge pages are cleared ahead. So its turns are
+    short, it hands the processor on after each piece, and one thread does all of it.
+
+    Args:
+        server: the server.
+        total_bytes: see below.
+        is_async: see below.
+        for_sync: what is loaded is our master's snapshot.
+
     Attributes:
         started_ms: Unix time of its start.
         total_bytes: size of what is loaded; 0 where it is not known.
@@ -387,8 +417,11 @@ class LoadProgress:
         loaded: what an RDB file has given so far, None where none is read.
     """
 
-    def __init__(self, server: Server, total_bytes: int, is_async: bool = False) -> None:
+    def __init__(
+        self, server: Server, total_bytes: int, *, is_async: bool = False, for_sync: bool = False
+    ) -> None:
         self._server = server
+        self._for_sync = for_sync
         self.started_ms = server.clock.now_ms()
         self.total_bytes = total_bytes
         self.loaded_bytes = 0
@@ -403,7 +436,18 @@ class LoadProgress:
         else:
             engine.raise_gate(gates.LOADING)
             engine.keyspace.expiry_mode = IGNORE
+        if self._for_sync:
+            self._leave_processors(True)
         return self
+
+    def hand_on(self) -> None:
+        """A piece is loaded: let a thread that waits for our processor go first. O(1)."""
+        if self._for_sync:
+            process.yield_turn()
+
+    def _leave_processors(self, wanted: bool) -> None:
+        process.take_short_turns(wanted)
+        self._server.meter.rest(wanted)
 
     def rdb_used_bytes(self) -> int:
         """How much memory its writer had in use, by the file's own word; 0 if it says nothing."""
@@ -412,6 +456,8 @@ class LoadProgress:
 
     def __exit__(self, *exc: object) -> None:
         engine = self._server.engine
+        if self._for_sync:
+            self._leave_processors(False)
         self._server.saver.loading = None
         engine.lower_gate(gates.ASYNC_LOADING | gates.LOADING)
         engine.keyspace.expiry_mode = engine.expiry_mode()

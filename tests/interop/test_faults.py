@@ -179,7 +179,7 @@ def test_peer_that_wanted_the_snapshot_alone_and_hangs_is_gone_after_the_timeout
     launch: Launcher,
 ) -> None:
     master = launch("kvrepl", repl_diskless_sync="no", repl_timeout=2)
-    peers = []
+    peers: list[socket.socket] = []
 
     def saved() -> bool:
         return sync_counts(master)[0] == len(peers) and not saving(master)

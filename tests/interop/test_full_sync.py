@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import pytest
 
+from kvrepl.server.process import SHORT_TURN_NS, turn_ns
 from tests.interop.conftest import Launcher
 from tests.interop.datasets import Load, count_keys, populate
 from tests.interop.harness import (
@@ -23,6 +24,7 @@ from tests.interop.harness import (
 )
 from tests.interop.proxy import Direction, Proxy
 
+SLOW_LOAD_US = 1000
 FRAMINGS = {"disk": "no", "diskless": "yes"}  # repl-diskless-sync
 
 
@@ -190,3 +192,41 @@ def test_file_that_replicas_alone_needed_is_removed(
     began = master.info("server")["uptime_in_seconds"]
     wait_until(lambda: master.info("server")["uptime_in_seconds"] > began + 1, "a while", master)
     assert path.exists()
+
+
+@pytest.mark.skipif(turn_ns() == 0, reason="the kernel lets no thread choose (before Linux 6.12)")
+@pytest.mark.parametrize("loading", ["disabled", "on-empty-db"])
+def test_replica_that_loads_takes_short_turns_and_a_server_that_starts_does_not(
+    launch: Launcher, loading: str
+) -> None:
+    master = launch("redis")
+    populate(master, 5_000)
+    replica = launch(
+        "kvrepl",
+        repl_diskless_load=loading,
+        key_load_delay=SLOW_LOAD_US,
+        loading_process_events_interval_bytes=1024,
+    )
+    usual_ns = turn_ns(replica.pid)
+
+    follow(replica, master.port, wait=False)
+
+    wait_until(lambda: replica.info("persistence")["loading"], "it loads", replica)
+    assert turn_ns(replica.pid) == SHORT_TURN_NS < usual_ns
+    replica.config_set(key_load_delay=0)
+    wait_linked(replica)
+    assert turn_ns(replica.pid) == usual_ns
+
+    replica.call("REPLICAOF", "NO", "ONE")
+    replica.call("SAVE")
+    replica.config_set(key_load_delay=SLOW_LOAD_US)
+    replica.call("CONFIG", "REWRITE")
+    replica.terminate()
+    replica.start(ready=False)
+    wait_until(lambda: is_loading(replica), "it loads at its start", replica)
+    assert turn_ns(replica.pid) == usual_ns
+
+
+def is_loading(server: Server) -> bool:
+    """Whether a server loads, False while it does not listen yet."""
+    return bool(server.info("persistence")["loading"])

@@ -202,3 +202,37 @@ while os.getpriority(os.PRIO_PROCESS, worker) == 0 and time.monotonic() < deadli
 print(os.getpriority(os.PRIO_PROCESS, me), os.getpriority(os.PRIO_PROCESS, worker))
 """
     assert run(program) == "0 10"
+
+
+@needs_counter
+@pytest.mark.skipif(not may_have_huge_pages(), reason="the system has no huge pages")
+def test_thread_that_rests_clears_no_pages_and_goes_on_when_told() -> None:
+    program = """
+import os, threading, time
+from kvrepl.server import _allocator as a
+assert a.install(huge_pages=True)
+a.work_ahead()
+me = threading.get_native_id()
+(worker,) = (int(tid) for tid in os.listdir("/proc/self/task") if int(tid) != me)
+def ran():  # how often it was given a processor
+    with open(f"/proc/self/task/{worker}/status") as f:
+        return sum(int(line.split()[1]) for line in f if "ctxt_switches" in line)
+deadline_s = time.monotonic() + 10
+while os.getpriority(os.PRIO_PROCESS, worker) == 0 and time.monotonic() < deadline_s:
+    os.sched_yield()
+def give_way():
+    for _ in range(5_000):
+        os.sched_yield()
+give_way()
+a.rest(True)
+before = ran()
+held = [b"%0100d" % i for i in range(300_000)]
+give_way()
+assert ran() == before, (before, ran())
+a.rest(False)
+held += [b"%0100d" % i for i in range(300_000)]
+while ran() == before and time.monotonic() < deadline_s:
+    os.sched_yield()
+assert ran() > before
+"""
+    run(program)
