@@ -243,7 +243,7 @@ class SnapshotLoader:
                 if record.db >= len(self._databases):
                     raise RdbError(
                         f"FATAL: Data file was created with a Redis server configured to handle"
-                        f" more than {len(self._databases)} databases. Exiting"
+                        f" more than {len(self._databases)} databases"
                     )
                 self._db = record.db
             elif isinstance(record, Aux):
