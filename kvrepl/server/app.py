@@ -38,7 +38,7 @@ from kvrepl.scripting import runtime as scripting
 from kvrepl.server import settings
 from kvrepl.server.aof import Aof
 from kvrepl.server.busy import Busy
-from kvrepl.server.children import RDB, Children
+from kvrepl.server.children import TITLES, Children
 from kvrepl.server.clients import RESERVED_FDS, Clients, TooFewFiles, raise_open_files_limit
 from kvrepl.server.clock import RealClock
 from kvrepl.server.connection import Connection
@@ -274,7 +274,7 @@ class Server:
             lambda: self.tls.server,
             self.clients.has_room,
         )
-        self.children = Children(loop, log, self.fds_for_child_to_close, self._in_child)
+        self.children = Children(loop, log, self.fds_for_child_to_close, self.in_child)
         self.saver = Saver(self)
         self.aof = Aof(self)
         self.replication = ReplicationShell(self)
@@ -483,10 +483,11 @@ class Server:
         except OSError as error:
             self.log.warning(f"Unable to write oom_score_adj: {error.strerror}")
 
-    def _in_child(self, kind: str) -> None:
+    def in_child(self, kind: str) -> None:
+        """Be known to the system as a child of that kind."""
         self.apply_oom_score(child=True)
         if self.config.set_proc_title:
-            self.title.show("kvrepl-rdb-bgsave" if kind == RDB else "kvrepl-aof-rewrite")
+            self.title.show(TITLES[kind])
 
     def fds_for_child_to_close(self) -> list[int]:
         """Give the sockets, which are to close when this process closes them."""

@@ -52,6 +52,10 @@ if TYPE_CHECKING:
 
 RDB: Final = "RDB"
 AOF: Final = "AOF rewrite"
+LOAD: Final = "load"
+"""What a child is there for; the last is none of Children, but a helper (kvrepl.server.helper)."""
+TITLES: Final = {RDB: "kvrepl-rdb-bgsave", AOF: "kvrepl-aof-rewrite", LOAD: "kvrepl-load"}
+"""What `ps` shows of it."""
 
 EXIT_FAILED: Final = 1
 EXIT_KILLED: Final = 255

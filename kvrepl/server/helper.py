@@ -160,12 +160,13 @@ def partner(
     helper: Helper | None = None
     if accel is None and size_bytes >= MIN_LOAD_BYTES and _processors() > 1:
         limits = server.engine.keyspace.limits
+
+        def work() -> Iterator[bytes]:
+            server.in_child(children.LOAD)
+            return read_along(server.disk.read(path, chunk_bytes), limits, drop_before_ms)
+
         try:
-            helper = start(
-                lambda: read_along(server.disk.read(path, chunk_bytes), limits, drop_before_ms),
-                server.fds_for_child_to_close,
-                server.log,
-            )
+            helper = start(work, server.fds_for_child_to_close, server.log)
         except OSError as error:
             server.log.notice(f"Loading {path} without a second process: {error}")
     number = -1
