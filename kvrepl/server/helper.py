@@ -103,7 +103,8 @@ def start(
         with children.signals_held() as mask:
             pid = os.fork()
             if pid == 0:
-                _run(work, fds_to_close, log, write_fd, parent, mask)
+                # Held here as well, the pipe would have a reader when the parent is gone.
+                _run(work, lambda: [read_fd, *fds_to_close()], log, write_fd, parent, mask)
     except OSError:
         os.close(read_fd)
         raise

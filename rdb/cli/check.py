@@ -87,7 +87,8 @@ def report_damage(source: Source, census: Census, error: RdbError) -> None:
         good = f"{counted(census.kinds.total(), 'key')} before that can be read"
         click.echo(f"  {good}, the last {last.key!r} in database {last.db}", err=True)
     if census.header is not None:
-        click.echo("  rdb repair keeps these, and looks for more behind the damage", err=True)
+        keeps = "keeps these, and looks for more" if last is not None else "looks for keys"
+        click.echo(f"  rdb repair {keeps} behind the damage", err=True)
 
 
 def writer(aux: dict[bytes, bytes]) -> str:

@@ -25,6 +25,8 @@ INTERRUPTED: Final = 130
 BROKEN_PIPE: Final = 141
 """The reader of our output went away (128 + SIGPIPE)."""
 
+_ENDING: Final = (signal.SIGTERM, signal.SIGHUP)
+
 
 @contextmanager
 def leaving_on_signals() -> Iterator[None]:
@@ -32,9 +34,8 @@ def leaving_on_signals() -> Iterator[None]:
 
     The status is 128 and the number of the signal, as shells count it.
     """
-    numbers = (signal.SIGTERM, signal.SIGHUP)
     # Under nohup SIGHUP is to be ignored, and stays so.
-    ours = [n for n in numbers if signal.getsignal(n) is signal.SIG_DFL]
+    ours = [n for n in _ENDING if signal.getsignal(n) is signal.SIG_DFL]
     for number in ours:
         signal.signal(number, _leave)
     try:
@@ -45,4 +46,7 @@ def leaving_on_signals() -> Iterator[None]:
 
 
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    # timeout(1) sends its signal twice, systemd may send both: the first is to clean up in peace.
+    for each in _ENDING:
+        signal.signal(each, signal.SIG_IGN)
     raise SystemExit(128 + number)

@@ -50,6 +50,7 @@ class Source:
         self.dialect = REDIS
         self._raw = raw
         self._stored = io.BufferedReader(raw)
+        self._damage = ""  # of the compression, once it was met
         head = self._stored.peek(4)[:4]
         self._data: io.BufferedIOBase = self._stored
         if head.startswith(_GZIP_MAGIC):
@@ -72,7 +73,11 @@ class Source:
         keys = 0
         try:
             while not reader.finished:
-                data = self._read(reader.offset)
+                try:
+                    data = self._read(reader.offset)
+                except RdbError:
+                    reader.feed(b"")  # raises what it has met in front of that
+                    raise
                 if not data:
                     reader.close()
                 records = reader.feed(data)
@@ -106,20 +111,22 @@ class Source:
         """
         pieces: list[bytes] = []
         gathered = 0
-        while gathered < CHUNK_BYTES:
+        while gathered < CHUNK_BYTES and not self._damage:
             try:
                 piece = self._data.read1(CHUNK_BYTES - gathered)
             except (EOFError, gzip.BadGzipFile, zlib.error, RuntimeError) as error:
-                # RuntimeError is what lz4.frame raises at a damaged frame.
-                if pieces:
-                    break
-                raise RdbError(f"the compression is damaged: {error}", offset=offset) from None
+                # RuntimeError is what lz4.frame raises at a damaged frame. Asked once more,
+                # a decompressor has forgotten what was wrong, and says that the file was cut.
+                self._damage = f"the compression is damaged: {error}"
+                break
             if not piece:
                 break
             pieces.append(piece)
             gathered += len(piece)
             if self._data is self._stored:
                 break  # one system call gave what a pipe had, or all of it
+        if self._damage and not pieces:
+            raise RdbError(self._damage, offset=offset)
         return pieces[0] if len(pieces) == 1 else b"".join(pieces)
 
 

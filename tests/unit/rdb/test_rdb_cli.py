@@ -8,6 +8,7 @@ import gzip
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -343,6 +344,45 @@ def test_dump_of_compressed_file_that_is_cut_gives_every_key_before(
     out, err = capfdbinary.readouterr()
     assert 1000 < out.count(b"\n") < 2000
     assert b"the compression is damaged" in err
+
+
+def test_check_of_compressed_file_that_was_altered_does_not_say_that_it_was_cut(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "altered.gz"
+    stored = gzip.compress(KEYS.read_bytes())
+    path.write_bytes(stored[:-8] + bytes([stored[-8] ^ 1]) + stored[-7:])
+    assert run(["check", str(path)]) == exits.DAMAGED
+    assert "the compression is damaged: CRC check failed" in capsys.readouterr().err
+    # Damage to the RDB inside stands in front of that, and is told with its own offset.
+    inside = bytearray(KEYS.read_bytes())
+    inside[-1] ^= 1
+    stored = gzip.compress(bytes(inside))
+    path.write_bytes(stored[:-8] + bytes([stored[-8] ^ 1]) + stored[-7:])
+    assert run(["check", str(path)]) == exits.DAMAGED
+    assert f"at offset {len(inside) - 8}: wrong checksum" in capsys.readouterr().err
+
+
+def test_check_of_file_whose_first_key_is_damaged_speaks_of_no_keys(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "none.rdb"
+    path.write_bytes(b"REDIS0010\x00\x03k")
+    assert run(["check", str(path)]) == exits.DAMAGED
+    assert "  rdb repair looks for keys behind the damage\n" in capsys.readouterr().err
+
+
+def test_second_signal_does_not_interrupt_what_the_first_has_begun() -> None:
+    cleaned = False
+    with pytest.raises(SystemExit) as left, exits.leaving_on_signals():
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+        finally:
+            os.kill(os.getpid(), signal.SIGTERM)
+            os.kill(os.getpid(), signal.SIGHUP)
+            cleaned = True
+    assert cleaned and left.value.code == 128 + signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 @pytest.mark.parametrize(
