@@ -14,7 +14,6 @@ Source: Redis 7.0 aof.c, bio.c.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -410,15 +409,12 @@ class Aof:
         delay_s = key_load_delay_s(server.config)
         before = 0
         chunk_bytes = SLOW_CHUNK_BYTES if delay_s else LOAD_CHUNK_BYTES
-        with contextlib.ExitStack() as helped:
+        with partner(server, file.path, file.size_bytes, chunk_bytes, None) as runs:
             for chunk in server.disk.read(file.path, chunk_bytes):
                 progress.loaded_bytes += len(chunk)
                 if loader is None and replay is None:
                     if chunk.startswith(RDB_MAGIC):
                         server.log.notice("Reading RDB base file on AOF loading...")
-                        runs = helped.enter_context(
-                            partner(server, file.path, file.size_bytes, chunk_bytes, None)
-                        )
                         loader = SnapshotLoader(
                             engine.keyspace,
                             verify_checksum=server.config.rdbchecksum,

@@ -156,25 +156,25 @@ def partner(
         drop_before_ms: as for rdb.load_keys.
 
     Yields:
-        The `runs` of a SnapshotLoader; to be called at each chunk, from the first on.
+        The `runs` of a SnapshotLoader; to be called at each chunk, from the first on, which starts
+        the helper.
     """
     helper: Helper | None = None
-    if accel is None and size_bytes >= MIN_LOAD_BYTES and _processors() > 1:
-        limits = server.engine.keyspace.limits
-
-        def work() -> Iterator[bytes]:
-            server.in_child(children.LOAD)
-            return read_along(server.disk.read(path, chunk_bytes), limits, drop_before_ms)
-
-        try:
-            helper = start(work, server.fds_for_child_to_close, server.log)
-        except OSError as error:
-            server.log.notice(f"Loading {path} without a second process: {error}")
     number = -1
 
+    def work() -> Iterator[bytes]:
+        server.in_child(children.LOAD)
+        limits = server.engine.keyspace.limits
+        return read_along(server.disk.read(path, chunk_bytes), limits, drop_before_ms)
+
     def runs() -> dict[int, Found]:
-        nonlocal number
+        nonlocal helper, number
         number += 1
+        if number == 0 and accel is None and size_bytes >= MIN_LOAD_BYTES and _processors() > 1:
+            try:
+                helper = start(work, server.fds_for_child_to_close, server.log)
+            except OSError as error:
+                server.log.notice(f"Loading {path} without a second process: {error}")
         if helper is None or not is_for_partner(number):
             return {}
         message = helper.receive()

@@ -14,7 +14,6 @@ BGSAVE CANCEL, Valkey 8.1.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -363,17 +362,15 @@ class Saver:
         delay_s = key_load_delay_s(server.config)
         chunk_bytes = SLOW_CHUNK_BYTES if delay_s else min(LOAD_CHUNK_BYTES, every)
         since = keys = 0
-        helped = (
-            contextlib.nullcontext(dict)
-            if for_sync
-            else partner(server, name, size, chunk_bytes, drop_before_ms)
-        )
-        with server.loading(size, for_sync=for_sync) as progress, helped as runs:
+        with (
+            server.loading(size, for_sync=for_sync) as progress,
+            partner(server, name, size, chunk_bytes, drop_before_ms) as runs,
+        ):
             loader = SnapshotLoader(
                 keyspace,
                 drop_expired_at_ms=drop_before_ms,
                 verify_checksum=server.config.rdbchecksum,
-                runs=runs,
+                runs=dict if for_sync else runs,
                 log=server.log.notice,
             )
             progress.loaded = loader.loaded
